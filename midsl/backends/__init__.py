@@ -1,0 +1,1 @@
+"""What runs a lowered graph: eager.py, inductor.py, hooks.py."""

@@ -1,0 +1,1 @@
+"""Tokenizers, data sets, tasks and their columns."""

@@ -1,0 +1,1 @@
+"""One Diagnostic type, its codes and its renderers."""

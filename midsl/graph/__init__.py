@@ -1,0 +1,1 @@
+"""The model graph: export.py, sites.py, axes.py, rules.py, segments.py, info.py."""

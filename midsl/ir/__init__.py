@@ -1,0 +1,1 @@
+"""The typed logical IR: types.py, nodes.py, program.py, text.py."""

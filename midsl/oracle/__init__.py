@@ -1,0 +1,1 @@
+"""The float64 interpreter that defines what a spec means."""

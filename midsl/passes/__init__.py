@@ -1,0 +1,1 @@
+"""One file, one pass; pipeline.py runs them in order."""

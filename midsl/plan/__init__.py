@@ -1,0 +1,1 @@
+"""From IR and model graph to steps, their cost, and their execution."""

@@ -1,0 +1,1 @@
+"""AST to typed IR: modules.py, types.py, elaborate.py and what they need."""

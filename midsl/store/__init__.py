@@ -1,0 +1,1 @@
+"""Rows in Parquet parts, the importer, and SQL over them."""

@@ -1,0 +1,1 @@
+"""Text to AST: parse.py (Lark), ast.py (the tree), comments attached to it."""
