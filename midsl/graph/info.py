@@ -1,0 +1,65 @@
+"""What the front end knows of a model: sizes, sites and what may be done with them.
+
+`ModelInfo` is plain data (no torch), made once per architecture by ``midsl.graph`` and kept as JSON,
+so that `check` can type a spec without weights.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class SiteRow(BaseModel):
+    """One row of the capability table: a site name and what holds for it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """Without the block: ``attn.z``, ``resid_pre``, ``embed``, ``logits``, ``ln_final.normalized``."""
+    axes: tuple[str, ...]
+    """Canonical axes of one example batch: ``("batch", "pos", "head", "d_head")``."""
+    per_block: bool
+    layers: tuple[int, ...] | None = None
+    """Layers that have it; None = all (for per_block sites)."""
+    module: str = ""
+    """Module path, ``{layer}`` for the block index."""
+    kind: Literal["node", "expansion", "module"] = "node"
+    readable: bool = True
+    writable: bool = True
+    why: str = ""
+    """Why it cannot be read or written, where it can't."""
+    doc: str = ""
+
+
+class WeightRow(BaseModel):
+    """A weight by its field name: ``W_U [d_model, vocab]``, ``mlp.W_out [d_mlp, d_model]``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    axes: tuple[str, ...]
+    per_block: bool
+
+
+class ModelInfo(BaseModel):
+    """Sizes by axis name (`layer` = number of blocks), the site table, and how the model runs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    arch: str
+    key: str
+    """Hash of everything that decides the graph: architecture and configuration."""
+    sizes: dict[str, int]
+    sites: tuple[SiteRow, ...]
+    weights: tuple[WeightRow, ...] = ()
+    causal: bool = True
+    engine: Literal["graph", "hooks"] = "graph"
+    why: str = ""
+    """Why the hook engine, where it is used."""
+    max_pos: int | None = None
+
+    def site(self, name: str) -> SiteRow | None:
+        """Return the row of a site name, or None."""
+        return next((s for s in self.sites if s.name == name), None)

@@ -1,0 +1,478 @@
+"""The typed logical IR: frozen nodes, equal when their content is equal.
+
+A node's `digest` hashes its kind, its attributes and its children's digests; equality and hashing
+go by digest, so a dict keyed by nodes *is* common-subexpression elimination. What must not take
+part in identity (spans, names of bindings) is not in a node. The one exception is
+`Forward.origin`, the occurrence of a `run` in the text, which pass `cse` erases.
+
+Reading order: leaves, then sites and runs, then tensor expressions, then sweeps, then sinks.
+
+Semantics in one paragraph: `Forward` runs a model over one data part with edits. `Read` is the value
+of a site in a run, after the run's edits. Tensor nodes combine values by axis name. A `Sweep`
+binds one point at a time of its domain; `Coord(sweep, i)` is the i-th coordinate of that point, so
+any expression that mentions it has one value per point, and carries the sweep's axes in its type.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+from midsl.ir.types import Axis, PlainType, TensorType
+from midsl.source import NO_SPAN, Span
+
+Scalar = int | float | str | bool | None
+Json = Scalar | tuple["Json", ...]
+
+
+def _encode(value: object) -> Any:
+    """Turn an attribute into something JSON can hold, children by digest."""
+    if isinstance(value, Node):
+        return {"node": value.digest}
+    if isinstance(value, tuple):
+        return [_encode(v) for v in value]
+    if isinstance(value, Axis):
+        return {"axis": [value.name, value.owner, value.span]}
+    if isinstance(value, float):
+        return {"float": value.hex()}
+    if value is None or isinstance(value, (int, str, bool)):
+        return value
+    raise TypeError(f"{type(value).__name__} cannot be an attribute of an IR node")
+
+
+def _rebuild(value: object, f: Callable[[Node], Node]) -> object:
+    if isinstance(value, Node):
+        return f(value)
+    if isinstance(value, tuple):
+        return tuple(_rebuild(v, f) for v in value)
+    return value
+
+
+def _nodes_in(value: object) -> Iterator[Node]:
+    if isinstance(value, Node):
+        yield value
+    elif isinstance(value, tuple):
+        for v in value:
+            yield from _nodes_in(v)
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """Base of IR nodes; `type` and `span` are not part of the identity."""
+
+    type: TensorType | PlainType = field(default=PlainType("?"), kw_only=True)
+    span: Span = field(default=NO_SPAN, kw_only=True, repr=False)
+
+    @cached_property
+    def digest(self) -> str:
+        content = [type(self).__name__]
+        content += [_encode(getattr(self, f.name)) for f in self._content_fields()]
+        text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @classmethod
+    def _content_fields(cls) -> tuple[Any, ...]:
+        return tuple(f for f in fields(cls) if f.name not in ("type", "span"))
+
+    @cached_property
+    def children(self) -> tuple[Node, ...]:
+        """The nodes this one is built from, in order, with repeats."""
+        return tuple(n for f in self._content_fields() for n in _nodes_in(getattr(self, f.name)))
+
+    def map_children(self, f: Callable[[Node], Node]) -> Node:
+        """Return this node with `f` applied to each child; itself if nothing changed."""
+        changed = {}
+        for fl in self._content_fields():
+            old = getattr(self, fl.name)
+            new = _rebuild(old, f)
+            if new != old:
+                changed[fl.name] = new
+        if not changed:
+            return self
+        values = {fl.name: getattr(self, fl.name) for fl in self._content_fields()}
+        return type(self)(**{**values, **changed}, type=self.type, span=self.span)
+
+    @property
+    def tensor_type(self) -> TensorType:
+        """The type, which must be a tensor's."""
+        assert isinstance(self.type, TensorType), f"{type(self).__name__} is not a tensor"
+        return self.type
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+# ---------------------------------------------------------------- leaves
+
+
+@dataclass(frozen=True, eq=False)
+class Const(Node):
+    """A literal: number, truth value, string, or a tuple of them (a list: one anonymous axis)."""
+
+    value: Json
+
+
+@dataclass(frozen=True, eq=False)
+class Model(Node):
+    """A model by recipe: `ref` is ``"module:function"`` of its loader, `args` what it is given.
+
+    Argument values are literals, or nodes (a `Model` to start from, a `Data` to read a vocabulary).
+    """
+
+    ref: str
+    args: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Train(Node):
+    """A model got by training `model` on `data`: minimise the scalar `loss`.
+
+    `loss` is an expression over ``Forward(model, data)``; its value is over the rows of one
+    minibatch. `options`: optimiser name and settings, steps, batch, seed. An opaque, cached input.
+    """
+
+    model: Node
+    data: Node
+    loss: Node
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Tokenizer(Node):
+    """The tokenizer of a model."""
+
+    model: Node
+
+
+@dataclass(frozen=True, eq=False)
+class Data(Node):
+    """A data set by recipe, as `Model`."""
+
+    ref: str
+    args: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Part(Node):
+    """What a run runs on: one side (`clean`, `corrupt`, or "" if there is one) of one split ("" = all)."""
+
+    data: Node
+    side: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Column(Node):
+    """A column of a part: tokens, positions, spans, labels or numbers, one per row.
+
+    ``name == "tokens"`` is the token at each [batch, pos].
+    """
+
+    part: Node
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Weight(Node):
+    """A weight of a model by its field name (`W_U`, `mlp.W_out`), with the layer where it has one."""
+
+    model: Node
+    name: str
+    layer: int | None = None
+
+
+# ---------------------------------------------------------------- sites, edits, runs
+
+
+@dataclass(frozen=True, eq=False)
+class Whole(Node):
+    """Selects all of an axis, which stays an axis of the value."""
+
+
+@dataclass(frozen=True, eq=False)
+class Star(Node):
+    """``*``: all of an axis, as members of a family."""
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Node):
+    """``lo..hi by step`` with literal ends; negative ends count from the end of the row; hi excluded.
+
+    On `pos` the ends are per example (a row of 5 real tokens has ``..-1`` = 0..4).
+    """
+
+    lo: int | None
+    hi: int | None
+    step: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Site(Node):
+    """A place in a model: a named activation and a selection along some of its axes.
+
+    Attributes:
+        model: the model.
+        name: the site's name without its block: ``attn.z``, ``resid_post``, ``embed``, ``logits``.
+        select: pairs (axis name, index) in canonical order, for the axes that are selected; for a
+            site inside blocks the first is always ``layer``. An index is `Const` (an int, or a tuple
+            of ints: selects jointly and the axis stays), `Slice`, `Star`, `Column` (a Pos or Span or
+            Token column of the run's part) or `Coord`.
+        view: None, or the lens through which it is seen (a `Fit`), with `part` "code" | "error".
+
+    The value of a site has axes: the `Star`red ones in order, then `batch`, then the site's own axes
+    that are not selected by a single index.
+    """
+
+    model: Node
+    name: str
+    select: tuple[tuple[str, Node], ...] = ()
+    view: Node | None = None
+    view_part: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Self(Node):
+    """The value that arrives at the edited site, upstream edits included; same type as the site."""
+
+
+@dataclass(frozen=True, eq=False)
+class Edit(Node):
+    """``site := value``. `absolute` is false when the value mentions `Self`.
+
+    `value` broadcasts to the site by axis name. Of several edits at one address the absolute one
+    applies first, then those with `Self` in the order of the run's `edits`.
+    """
+
+    site: Site
+    value: Node
+    absolute: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Forward(Node):
+    """A run of `model` on `data` with `edits`; `origin` numbers its occurrence in the text (cse: 0)."""
+
+    model: Node
+    data: Part
+    edits: tuple[Edit, ...] = ()
+    origin: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Read(Node):
+    """The value of a site in a run, after all its edits."""
+
+    run: Forward
+    site: Site
+
+
+@dataclass(frozen=True, eq=False)
+class Grad(Node):
+    """The gradient of a scalar (per sweep point) with respect to the post-edit value of a site in a run.
+
+    Right-hand sides of edits are constants. Same type as ``Read(run, site)``.
+    """
+
+    scalar: Node
+    run: Forward
+    site: Site
+
+
+@dataclass(frozen=True, eq=False)
+class Fit(Node):
+    """A decomposition to be fitted (an opaque input to runs); not executable yet."""
+
+    ref: str
+    args: tuple[tuple[str, Any], ...] = ()
+
+
+# ---------------------------------------------------------------- tensor expressions
+
+
+@dataclass(frozen=True, eq=False)
+class Apply(Node):
+    """An operation of ``midsl.ops`` over its arguments; axes combine by name.
+
+    `op` is the operation's registered name, `attrs` its static arguments (axis names, numbers).
+    """
+
+    op: str
+    args: tuple[Node, ...]
+    attrs: tuple[tuple[str, Json], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Reduce(Node):
+    """`op` in mean sum max min count any all std var, over `axes`; padding never counts.
+
+    `axes` may be the argument's own axes or axes of a sweep it depends on. `where` is a Bool that
+    keeps elements (same lifting).
+    """
+
+    op: str
+    arg: Node
+    axes: tuple[Axis, ...]
+    where: Node | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Select(Node):
+    """Index one axis: by `Const` int (axis goes; a label where the axis has labels), tuple or `Slice`
+    (axis stays), `Column` (one index per row: axis goes; a Span column: axis stays), or `Coord`."""
+
+    arg: Node
+    axis: Axis
+    index: Node
+
+
+# ---------------------------------------------------------------- sweeps
+
+
+@dataclass(frozen=True, eq=False)
+class Points(Node):
+    """An explicit domain: one tuple of coordinates per point."""
+
+    points: tuple[tuple[Scalar, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Family(Node):
+    """The members of a starred site, row-major over its stars; pass `expand_sites` makes it `Points`.
+
+    `sites` is a union: more than one template only if the sweep's axis is ragged.
+    `except_` lists sites whose members are taken out.
+    """
+
+    sites: tuple[Site, ...]
+    except_: tuple[Site, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Top(Node):
+    """The `k` largest entries of `score`, a computed domain: ends a stage. Ties: lowest coordinates first.
+
+    The points are in descending order of score; their coordinates are those of `score`'s axes.
+    """
+
+    score: Node
+    k: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep(Node):
+    """A swept variable.
+
+    Attributes:
+        name: the variable (part of the identity: two sweeps over one domain are two variables).
+        columns: result columns, one per coordinate, prefix included (``src_layer``).
+        axes: one axis per column if the domain is a dense product (row-major), else one ragged axis.
+        domain: `Points`, `Family` or `Top`.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    domain: Node
+
+
+@dataclass(frozen=True, eq=False)
+class Coord(Node):
+    """The `index`-th coordinate of the point that `sweep` is at: a scalar, or an index into a site."""
+
+    sweep: Sweep
+    index: int = 0
+
+
+# ---------------------------------------------------------------- sinks
+
+
+@dataclass(frozen=True, eq=False)
+class Report(Node):
+    """A result table: one row per point of the sweeps and axes that are left, with n and se."""
+
+    experiment: str
+    name: str
+    value: Node
+
+
+@dataclass(frozen=True, eq=False)
+class Expect(Node):
+    """A claim: a Bool scalar; `text` is how it was written."""
+
+    experiment: str
+    condition: Node
+    message: str
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plot(Node):
+    """A picture of a report: `kind` and its channels (channel, axis or column name)."""
+
+    experiment: str
+    kind: str
+    value: Node
+    channels: tuple[tuple[str, str], ...] = ()
+
+
+def walk(*roots: Node) -> Iterator[Node]:
+    """Yield every node under the roots once, children before parents."""
+    seen: set[str] = set()
+    stack: list[tuple[Node, bool]] = [(r, False) for r in reversed(roots)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            yield node
+            continue
+        if node.digest in seen:
+            continue
+        seen.add(node.digest)
+        stack.append((node, True))
+        stack.extend((c, False) for c in reversed(node.children))
+
+
+def rewrite(root: Node, f: Callable[[Node], Node], memo: dict[str, Node] | None = None) -> Node:
+    """Rebuild a tree bottom-up: children first, then `f` on the node that results."""
+    memo = {} if memo is None else memo
+
+    def go(node: Node) -> Node:
+        done = memo.get(node.digest)
+        if done is None:
+            done = memo[node.digest] = f(node.map_children(go))
+        return done
+
+    return go(root)
+
+
+def sweeps_of(node: Node) -> tuple[Sweep, ...]:
+    """The sweep variables a node depends on, in order of first use; reductions over them bind them."""
+    return _sweeps_of(node)
+
+
+_SWEEPS: dict[str, tuple[Sweep, ...]] = {}
+
+
+def _sweeps_of(node: Node) -> tuple[Sweep, ...]:
+    known = _SWEEPS.get(node.digest)
+    if known is not None:
+        return known
+    found: dict[str, Sweep] = {}
+    if isinstance(node, Coord):
+        found[node.sweep.digest] = node.sweep
+    elif not isinstance(node, Sweep):  # a computed domain's own dependencies are not the variable's
+        for child in node.children:
+            for s in _sweeps_of(child):
+                found[s.digest] = s
+    if isinstance(node, Reduce):
+        gone = {(a.name, a.owner) for a in node.axes}
+        found = {d: s for d, s in found.items() if not all((a.name, a.owner) in gone for a in s.axes)}
+    result = tuple(found.values())
+    _SWEEPS[node.digest] = result
+    return result
