@@ -72,5 +72,7 @@ CODES: dict[str, str] = {
     "MI0802": "the SQL statement failed",
     "MI0803": "no results store here",
     "MI0804": "an expect does not hold",
+    "MI0805": "a run folder is damaged",
+    "MI0806": "the database is not one this version can use",
     "MI0901": "internal error",
 }

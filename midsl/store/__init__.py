@@ -1,1 +1,12 @@
-"""Rows in Parquet parts, the importer, and SQL over them."""
+"""The results store: one folder per run is the truth, ``results.duckdb`` an index made from it.
+
+rows.py     what the executor hands over: result tables, checks, cells, artifacts
+record.py   what is known of a run before it starts, and `environment()`
+lock.py     file locks and atomic writes
+schema.py   the tables, their columns, the axis columns, the schema version
+parts.py    Python rows -> in-memory tables -> Parquet
+writer.py   `RunWriter`: stages of a run, each committed by one replacement of ``manifest.json``
+importer.py run folders -> ``results.duckdb``
+views.py    ``experiment.report`` views, `results`, `latest_results`
+db.py       `Store`: begin, import_runs, query, runs
+"""

@@ -1,0 +1,179 @@
+"""The tables of ``results.duckdb``: one place that says which columns there are.
+
+`measurements` is one long table with a typed column per common axis (NULL: does not apply); keys
+without a column of their own go to `extra`. It has no primary key: rows are replaced a run at a
+time, and a key would cost three times the time and four times the bytes. Small things that are
+looked at rather than filtered are JSON.
+
+The same definitions make the in-memory tables that a run's Parquet parts are written from, so a
+part always fits the table that it is imported into.
+"""
+
+from __future__ import annotations
+
+SCHEMA_VERSION = 1
+
+AXES: dict[str, str] = {
+    **dict.fromkeys(("layer", "head", "pos", "example", "batch", "feature", "neuron"), "BIGINT"),
+    **{f"{end}_{axis}": "BIGINT" for end in ("src", "dst") for axis in ("layer", "head", "pos", "feature")},
+    **dict.fromkeys(("step", "seed", "draw"), "BIGINT"),
+    **dict.fromkeys(("site", "part", "split", "token", "control"), "VARCHAR"),
+    "dose": "DOUBLE",
+}
+"""Axis columns of `measurements`, by type."""
+
+# Written by the runs themselves, as Parquet parts; `run_id` is added by the importer.
+PART_TABLES: dict[str, dict[str, str]] = {
+    "reports": {
+        "experiment": "VARCHAR",
+        "report": "VARCHAR",
+        "unit": "VARCHAR",
+        "keys": "JSON",  # [{name, type, own}]; own: the key is a column of measurements, else in extra
+        "rows": "BIGINT",
+        "n_total": "BIGINT",
+    },
+    "measurements": {
+        "experiment": "VARCHAR",
+        "report": "VARCHAR",
+        **AXES,
+        "value": "DOUBLE",
+        "n": "BIGINT",
+        "se": "DOUBLE",
+        "extra": "VARIANT",
+    },
+    "checks": {
+        "experiment": "VARCHAR",
+        "text": "VARCHAR",
+        "message": "VARCHAR",
+        "passed": "BOOLEAN",
+        "observed": "VARCHAR",
+        "line": "BIGINT",
+    },
+    "cells": {
+        "stage": "VARCHAR",
+        "node_key": "VARCHAR",
+        "name": "VARCHAR",
+        "kind": "VARCHAR",
+        "status": "VARCHAR",
+        "reused_from": "VARCHAR",
+        "seconds": "DOUBLE",
+        "cpu_seconds": "DOUBLE",
+        "forwards": "BIGINT",
+        "layer_tokens": "DOUBLE",
+        "flops": "BIGINT",
+        "bytes": "BIGINT",
+        "peak_bytes": "BIGINT",
+    },
+    "artifacts": {
+        "kind": "VARCHAR",
+        "name": "VARCHAR",
+        "path": "VARCHAR",  # relative to the store
+        "text": "VARCHAR",
+        "sha256": "VARCHAR",
+        "bytes": "BIGINT",
+    },
+    "diagnostics": {
+        "severity": "VARCHAR",
+        "code": "VARCHAR",
+        "message": "VARCHAR",
+        "file": "VARCHAR",
+        "line": "BIGINT",
+        "col": "BIGINT",
+        "label": "VARCHAR",
+        "help": "VARCHAR",
+    },
+}
+
+# Filled from the run's manifest.
+MANIFEST_TABLES: dict[str, dict[str, str]] = {
+    "runs": {
+        "run_uuid": "UUID",
+        "spec_name": "VARCHAR",
+        "spec_path": "VARCHAR",
+        "spec_hash": "VARCHAR",
+        "status": "VARCHAR",  # running done failed_checks failed partial interrupted
+        "exit_code": "INTEGER",
+        "error": "VARCHAR",
+        "argv": "VARCHAR[]",
+        "params": "JSON",
+        "seed": "BIGINT",
+        "numerics": "VARCHAR",
+        "started_at": "TIMESTAMP",  # UTC
+        "finished_at": "TIMESTAMP",
+        "manifest_sha256": "VARCHAR",
+    },
+    "models": {
+        "name": "VARCHAR",
+        "ref": "VARCHAR",
+        "args": "JSON",
+        "arch": "VARCHAR",
+        "weights_sha256": "VARCHAR",
+        "tokenizer_fingerprint": "VARCHAR",
+        "numerics": "VARCHAR",
+    },
+    "datasets": {
+        "name": "VARCHAR",
+        "ref": "VARCHAR",
+        "args": "JSON",
+        "fingerprint": "VARCHAR",
+        "rows": "BIGINT",
+        "rows_total": "BIGINT",
+        "provenance": "VARCHAR",
+        "ineligible": "JSON",
+    },
+    "environments": {
+        "env_hash": "VARCHAR",
+        "midsl": "VARCHAR",
+        "torch": "VARCHAR",
+        "python": "VARCHAR",
+        "platform": "VARCHAR",
+        "git_commit": "VARCHAR",
+        "git_dirty": "BOOLEAN",
+        "details": "JSON",
+    },
+    "plans": {
+        "plan_hash": "VARCHAR",
+        "ir": "VARCHAR",
+        "passes": "JSON",
+        "naive": "JSON",
+        "optimised": "JSON",
+        "explain": "VARCHAR",
+    },
+}
+
+RUN_TABLES = (*MANIFEST_TABLES, *PART_TABLES)
+"""Every table that has a `run_id`."""
+
+
+def quote(name: str) -> str:
+    """Return a name as an SQL identifier, whatever it holds.
+
+    >>> quote('a "b"')
+    '"a ""b\"""'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """Return a text as an SQL string, whatever it holds.
+
+    >>> literal("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+def create_table(name: str, columns: dict[str, str]) -> str:
+    """Return the statement that makes a table."""
+    return f"CREATE TABLE {quote(name)} ({', '.join(f'{quote(c)} {t}' for c, t in columns.items())})"
+
+
+def ddl() -> list[str]:
+    """Return the statements that make an empty store, the schema version last."""
+    statements = [create_table("specs", {"spec_hash": "VARCHAR", "name": "VARCHAR", "source": "VARCHAR"})]
+    for name, columns in (MANIFEST_TABLES | PART_TABLES).items():
+        run_id = "INTEGER PRIMARY KEY" if name == "runs" else "INTEGER"
+        statements.append(create_table(name, {"run_id": run_id, **columns}))
+    statements.append(create_table("meta", {"key": "VARCHAR", "value": "VARCHAR"}))
+    statements.append(f"INSERT INTO meta VALUES ('schema_version', '{SCHEMA_VERSION}')")
+    return statements

@@ -1,0 +1,127 @@
+"""The views that specs' results are asked through; see grammar/decisions/0002-result-views.md.
+
+Each report is a view ``experiment.report``: the keys in their order and with their types, `value`,
+`n` and `se`, from the latest completed run that holds the experiment. ``"spec/experiment".report``
+is the same for one spec, whichever other specs call an experiment alike.
+"""
+
+from __future__ import annotations
+
+import json
+
+import duckdb
+
+from midsl.store.rows import VALUE_COLUMNS
+from midsl.store.schema import AXES, literal, quote
+
+COMPLETED = ("done", "failed_checks", "partial")
+"""Statuses whose rows the views show; rows of other runs stay in `measurements`."""
+
+RESERVED = frozenset({"main", "temp", "system", "memory", "information_schema", "pg_catalog", "results"})
+"""Schema names that mean something else to DuckDB in a file called ``results.duckdb``."""
+
+
+def schema_of(spec: str, experiment: str) -> str:
+    """Return the schema of an experiment's views, unquoted: the short one where there is one."""
+    return f"{spec}/{experiment}" if experiment.casefold() in RESERVED else experiment
+
+
+def view_name(spec: str, experiment: str, report: str) -> str:
+    """Return how SQL calls a report's view; quoted only where it has to be.
+
+    >>> view_name("quickstart", "head_patching", "effect")
+    'head_patching.effect'
+    >>> view_name("quickstart", "main", "order")
+    '"quickstart/main"."order"'
+    """
+    return f"{name_in_sql(schema_of(spec, experiment))}.{name_in_sql(report)}"
+
+
+def name_in_sql(name: str) -> str:
+    """Return a name as SQL needs it: quoted only if it is a keyword or not a plain word."""
+    plain = name.isascii() and name.isidentifier() and name.casefold() not in _keywords()
+    return name if plain else quote(name)
+
+
+_KEYWORDS: set[str] = set()
+
+
+def _keywords() -> set[str]:
+    """Words that DuckDB does not take everywhere as a name; asked of DuckDB once."""
+    if not _KEYWORDS:
+        with duckdb.connect(":memory:") as con:
+            rows = con.execute(
+                "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category <> 'unreserved'"
+            )
+            _KEYWORDS.update(word for (word,) in rows.fetchall())
+    return _KEYWORDS
+
+
+def _shared() -> list[str]:
+    axes = ", ".join(f"m.{quote(a)}" for a in AXES)
+    completed = ", ".join(f"'{s}'" for s in COMPLETED)
+    return [
+        "CREATE OR REPLACE VIEW results AS SELECT r.run_id, r.run_uuid, r.spec_name AS spec, r.params, "
+        f"m.experiment, m.report, p.unit, {axes}, m.value, m.n, m.se, m.extra "
+        "FROM measurements m JOIN runs r USING (run_id) JOIN reports p USING (run_id, experiment, report) "
+        f"WHERE r.status IN ({completed})",
+        "CREATE OR REPLACE VIEW latest_runs AS SELECT r.spec_name AS spec, p.experiment, "
+        "max_by(r.run_id, row(r.finished_at, r.run_uuid)) AS run_id "
+        f"FROM runs r JOIN reports p USING (run_id) WHERE r.status IN ({completed}) GROUP BY ALL",
+        "CREATE OR REPLACE VIEW latest_results AS SELECT results.* "
+        "FROM results JOIN latest_runs USING (run_id, spec, experiment)",
+    ]
+
+
+def make_views(con: duckdb.DuckDBPyConnection) -> None:
+    """Drop all views and make those that the runs in the store call for.
+
+    Call it inside a transaction; it also records that the views are current (see `forget_views`).
+    """
+    for (schema,) in con.execute(
+        "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND database_name = current_database()"
+    ).fetchall():
+        if schema != "main":
+            con.execute(f"DROP SCHEMA {quote(schema)} CASCADE")
+    for statement in _shared():
+        con.execute(statement)
+    reports = con.execute(
+        "SELECT l.spec, p.experiment, p.report, p.keys, p.run_id "
+        "FROM latest_runs l JOIN reports p USING (run_id, experiment) JOIN runs r USING (run_id) "
+        "ORDER BY r.finished_at, r.run_uuid"  # so that the latest of all specs gets the short name
+    ).fetchall()
+    short: dict[str, int] = {}
+    for _, experiment, _, _, run in reports:
+        short[experiment.casefold()] = run
+    for spec, experiment, report, keys, run in reports:
+        select = _select(experiment, report, json.loads(keys), run)
+        names = [f"{spec}/{experiment}"]
+        if experiment.casefold() not in RESERVED and short[experiment.casefold()] == run:
+            names.append(experiment)
+        for schema in names:
+            con.execute(f"CREATE SCHEMA IF NOT EXISTS {quote(schema)}")
+            con.execute(f"CREATE OR REPLACE VIEW {quote(schema)}.{quote(report)} AS {select}")
+    con.execute("INSERT INTO meta VALUES ('views', 'current')")
+
+
+def forget_views(con: duckdb.DuckDBPyConnection) -> None:
+    """Record that the views are out of date, in the transaction that makes them so."""
+    con.execute("DELETE FROM meta WHERE key = 'views'")
+
+
+def views_are_current(con: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the views are those that the runs in the store call for."""
+    return con.execute("SELECT 1 FROM meta WHERE key = 'views'").fetchone() is not None
+
+
+def _select(experiment: str, report: str, keys: list[dict[str, str]], run: int) -> str:
+    picked = []
+    for key in keys:
+        name = quote(key["name"])
+        held = f"m.{name}" if key["own"] else f"m.extra.{name}"
+        picked.append(f"{held}::{key['type']} AS {name}")
+    picked += [f"m.{name}" for name in VALUE_COLUMNS]
+    return (
+        f"SELECT {', '.join(picked)} FROM main.measurements AS m WHERE m.run_id = {run} "
+        f"AND m.experiment = {literal(experiment)} AND m.report = {literal(report)}"
+    )
