@@ -1,0 +1,129 @@
+"""Operations that run over named axes: softmax and its kin, norms, orderings.
+
+Several axes in `over` count as one long axis, row-major. Orderings need exactly one, because an
+index into several flattened axes would have no name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from midsl.ops.elementwise import as_float
+from midsl.ops.named import NT, as_axes
+from midsl.ops.registry import op
+
+Over = str | Sequence[str]
+
+
+def to_last(x: NT, over: Over) -> tuple[Tensor, tuple[str, ...]]:
+    """Return the tensor with the axes `over` flattened into the last dimension, and the other axes.
+
+    Raises:
+        ValueError: if one of the axes is not there.
+    """
+    names = as_axes(over)
+    for a in names:
+        x.dim(a)
+    rest = tuple(a for a in x.axes if a not in names)
+    data = x.permute_to((*rest, *names)).data
+    return data.reshape(*data.shape[: len(rest)], -1), rest
+
+
+def keep_axis(x: NT, over: Over, f: Callable[[Tensor], Tensor]) -> NT:
+    """Apply a function of the last dimension that keeps its length; axes stay as they are."""
+    data, rest = to_last(x, over)
+    names = as_axes(over)
+    shape = [x.size(a) for a in (*rest, *names)]
+    return NT(f(data).reshape(shape), (*rest, *names)).permute_to(x.axes)
+
+
+def drop_axis(x: NT, over: Over, f: Callable[[Tensor], Tensor]) -> NT:
+    """Apply a function that does away with the last dimension; the axes `over` go."""
+    data, rest = to_last(x, over)
+    return NT(f(data), rest)
+
+
+def _one(over: Over) -> str:
+    names = as_axes(over)
+    if len(names) != 1:
+        raise ValueError(f"exactly one axis is needed here, not {names}")
+    return names[0]
+
+
+@op("softmax")
+def softmax(x: NT, over: Over) -> NT:
+    """Exponentials that sum to 1 over the axes; entries of -inf get 0."""
+    return keep_axis(x, over, lambda t: torch.softmax(as_float(t), -1))
+
+
+@op("log_softmax")
+def log_softmax(x: NT, over: Over) -> NT:
+    """Logarithm of softmax, computed stably."""
+    return keep_axis(x, over, lambda t: torch.log_softmax(as_float(t), -1))
+
+
+@op("logsumexp")
+def logsumexp(x: NT, over: Over) -> NT:
+    """Logarithm of the sum of exponentials."""
+    return drop_axis(x, over, lambda t: torch.logsumexp(as_float(t), -1))
+
+
+@op("norm")
+def norm(x: NT, over: Over) -> NT:
+    """Euclidean length."""
+    return drop_axis(x, over, lambda t: torch.linalg.vector_norm(as_float(t), dim=-1))
+
+
+def unit(t: Tensor) -> Tensor:
+    """Scale the last dimension to length 1; the zero vector stays zero."""
+    length = torch.linalg.vector_norm(t, dim=-1, keepdim=True)
+    return t / torch.where(length == 0, torch.ones_like(length), length)
+
+
+@op("normalize")
+def normalize(x: NT, over: Over) -> NT:
+    """Scale to Euclidean length 1; the zero vector stays zero."""
+    return keep_axis(x, over, lambda t: unit(as_float(t)))
+
+
+@op("cumsum")
+def cumsum(x: NT, over: Over) -> NT:
+    """Sum of everything up to and including each index."""
+    return keep_axis(x, _one(over), lambda t: torch.cumsum(t, -1))
+
+
+@op("argmax")
+def argmax(x: NT, over: Over) -> NT:
+    """Index of the largest entry; of equals the first."""
+    return drop_axis(x, _one(over), lambda t: torch.argmax(_orderable(t), -1))
+
+
+@op("argmin")
+def argmin(x: NT, over: Over) -> NT:
+    """Index of the smallest entry; of equals the first."""
+    return drop_axis(x, _one(over), lambda t: torch.argmin(_orderable(t), -1))
+
+
+@op("sort")
+def sort(x: NT, over: Over) -> NT:
+    """Entries in ascending order."""
+    return keep_axis(x, _one(over), lambda t: torch.sort(t, dim=-1).values)
+
+
+@op("rank")
+def rank(x: NT, over: Over) -> NT:
+    """How many entries are strictly larger: 0 for the largest, equals share a rank."""
+
+    def ranks(t: Tensor) -> Tensor:
+        t = _orderable(t).contiguous()
+        ascending = torch.sort(t, -1).values
+        return t.shape[-1] - torch.searchsorted(ascending, t, right=True)
+
+    return keep_axis(x, _one(over), ranks)
+
+
+def _orderable(t: Tensor) -> Tensor:
+    return t.long() if t.dtype == torch.bool else t.detach()

@@ -1,0 +1,89 @@
+"""What the type checker knows of each operation; no torch here, so that `check` stays fast.
+
+`rule` says what happens to axes: values are joined by name, then
+
+- ``elementwise``: nothing else;
+- ``along_axis``: the attribute `over` names axes that the result keeps (softmax);
+- ``drop_axis``: `over` names axes that the result loses (norm, argmax);
+- ``contract``: the same with two operands that meet along `over` (dot, kl).
+
+`unit`: "same" is that of the operands, "none" none, "nat" nats. `pad` is what stands in for padding
+along `over`, chosen so that padding changes nothing: 0 for sums, -inf where a softmax or a maximum
+is taken. A test holds this table and the registry to the same names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Rule = Literal["elementwise", "along_axis", "drop_axis", "contract"]
+Result = Literal["float", "bool", "int", "same"]
+UnitRule = Literal["same", "none", "nat"]
+INF = float("inf")
+
+
+@dataclass(frozen=True)
+class OpInfo:
+    """How an operation is typed.
+
+    Attributes:
+        arity: number of operands.
+        rule: what happens to axes.
+        result: kind of the result; "same": as the operands (int only if all are int).
+        unit: unit of the result.
+        attrs: names of the attributes it takes.
+        pad: value that padding is given along `over`; None where there is no `over`.
+    """
+
+    arity: int
+    rule: Rule = "elementwise"
+    result: Result = "float"
+    unit: UnitRule = "none"
+    attrs: tuple[str, ...] = ()
+    pad: float | None = None
+
+
+def _table() -> dict[str, OpInfo]:
+    same: Literal["same"] = "same"
+    ops: dict[str, OpInfo] = {}
+    for name in ("neg", "abs", "relu"):
+        ops[name] = OpInfo(1, result=same, unit=same)
+    for name in ("add", "sub", "minimum", "maximum"):
+        ops[name] = OpInfo(2, result=same, unit=same)
+    for name in ("mul", "mod", "pow"):
+        ops[name] = OpInfo(2, result=same)
+    ops["div"] = OpInfo(2)
+    for name in ("lt", "le", "gt", "ge", "eq", "ne", "and", "or"):
+        ops[name] = OpInfo(2, result="bool")
+    ops["approx"] = OpInfo(2, result="bool", attrs=("tol",))
+    ops["not"] = OpInfo(1, result="bool")
+    ops["isfinite"] = OpInfo(1, result="bool")
+    for name in ("exp", "log", "sqrt", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh"):
+        ops[name] = OpInfo(1)
+    for name in ("sign", "square"):
+        ops[name] = OpInfo(1, result=same)
+    ops["clamp"] = OpInfo(1, result=same, unit=same, attrs=("min", "max"))
+    ops["where"] = OpInfo(3, result=same, unit=same)
+
+    over = ("over",)
+    ops["softmax"] = OpInfo(1, "along_axis", attrs=over, pad=-INF)
+    ops["log_softmax"] = OpInfo(1, "along_axis", unit="nat", attrs=over, pad=-INF)
+    ops["logsumexp"] = OpInfo(1, "drop_axis", attrs=over, pad=-INF)
+    ops["norm"] = OpInfo(1, "drop_axis", unit=same, attrs=over, pad=0.0)
+    ops["normalize"] = OpInfo(1, "along_axis", attrs=over, pad=0.0)
+    ops["cumsum"] = OpInfo(1, "along_axis", result=same, unit=same, attrs=over, pad=0.0)
+    ops["argmax"] = OpInfo(1, "drop_axis", result="int", attrs=over, pad=-INF)
+    ops["argmin"] = OpInfo(1, "drop_axis", result="int", attrs=over, pad=INF)
+    ops["sort"] = OpInfo(1, "along_axis", result=same, unit=same, attrs=over, pad=INF)
+    ops["rank"] = OpInfo(1, "along_axis", result="int", attrs=over, pad=-INF)
+    ops["dot"] = OpInfo(2, "contract", attrs=over, pad=0.0)
+    ops["cosine"] = OpInfo(2, "contract", attrs=over, pad=0.0)
+    ops["kl"] = OpInfo(2, "contract", unit="nat", attrs=over, pad=-INF)
+    ops["js"] = OpInfo(2, "contract", unit="nat", attrs=over, pad=-INF)
+    ops["entropy"] = OpInfo(1, "drop_axis", unit="nat", attrs=over, pad=-INF)
+    return ops
+
+
+CATALOG: dict[str, OpInfo] = _table()
+"""Every operation an `Apply` node may name."""
