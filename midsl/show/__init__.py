@@ -1,0 +1,7 @@
+"""Results for the eye: in a terminal with rich, or as data for a plotting library.
+
+table.py    tables of rows, numbers lined up
+heatmap.py  a report with one or two axes as a coloured grid
+vega.py     a report as a Vega-Lite specification
+results.py  what `midsl run` prints when it is done
+"""
