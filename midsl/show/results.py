@@ -36,11 +36,8 @@ def sql_command(sql: str, store: Path = DEFAULT_STORE) -> str:
     'midsl sql "SELECT 1"'
     """
     quoted = f'"{sql}"' if not set('"$`\\!') & set(sql) else shlex.quote(sql)
-    return (
-        f"midsl sql {quoted}"
-        if store == DEFAULT_STORE
-        else f"midsl sql --store {shlex.quote(str(store))} {quoted}"
-    )
+    where = "" if store == DEFAULT_STORE else f"--store {shlex.quote(str(store))} "
+    return f"midsl sql {where}{quoted}"
 
 
 def sql_hint(tables: Sequence[ResultTable], spec: str, store: Path = DEFAULT_STORE) -> str:
@@ -53,12 +50,14 @@ def sql_hint(tables: Sequence[ResultTable], spec: str, store: Path = DEFAULT_STO
 
 
 def heading(table: ResultTable) -> str:
-    """Return a report's title line: name, unit, and how many data rows its values are over.
+    """Return a report's title line: name, a single value, unit, how many data rows values are over.
 
     The rows left out are those that could not be used at all; `n` may be larger than their number
     where a value is over positions too.
     """
     words = [table.title]
+    if not table.keys and len(table) == 1:
+        words[0] += " = - (no row to take it over)" if np.isnan(table.value[0]) else f" = {_single(table)}"
     if table.unit:
         words.append(f"[{table.unit}]")
     if len(table):
@@ -67,6 +66,11 @@ def heading(table: ResultTable) -> str:
         left_out = table.n_total is not None and high < table.n_total
         words.append(f"{n} of {table.n_total}" if left_out else n)
     return "  ".join(words)
+
+
+def _single(table: ResultTable) -> str:
+    se = "" if np.isnan(table.se[0]) else f" ± {number(float(table.se[0]), 2)}"
+    return number(float(table.value[0])) + se
 
 
 def render_results(
@@ -93,6 +97,11 @@ def render_results(
             if plot.table is table:
                 _render_plot(plot, console, spec, store)
         console.print()
+    for plot in plots:
+        if not any(plot.table is table for table in tables):
+            _print_heading(plot.table, console)
+            _render_plot(plot, console, spec, store)
+            console.print()
     for check in checks:
         _render_check(check, console)
     if checks:
@@ -104,14 +113,9 @@ def render_results(
 
 
 def _render_report(table: ResultTable, console: Console, spec: str, store: Path) -> None:
-    title = Text(heading(table), style="bold")
+    _print_heading(table, console)
     if not table.keys and len(table) == 1:
-        value = "-" if np.isnan(table.value[0]) else number(float(table.value[0]))
-        se = "" if np.isnan(table.se[0]) else f" ± {number(float(table.se[0]), 2)}"
-        title.append(f"  = {value}{_ascii(se, console)}")
-        console.print(title)
         return
-    console.print(title)
     columns = [*table.keys, "value"]
     if len(table) and table.n.min() != table.n.max():
         columns.append("n")
@@ -159,5 +163,8 @@ def _render_check(check: CheckRow, console: Console) -> None:
         console.print(Text(said), soft_wrap=True)
 
 
-def _ascii(text: str, console: Console) -> str:
-    return text if console.encoding.startswith("utf") else text.replace("±", "+-")
+def _print_heading(table: ResultTable, console: Console) -> None:
+    text = heading(table)
+    if not console.encoding.startswith("utf"):
+        text = text.replace("±", "+-")
+    console.print(Text(text, style="bold"), soft_wrap=True)
