@@ -6,7 +6,7 @@ differ is refused where it was made and not in the middle of a write.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,7 @@ class ResultTable:
 
     experiment: str
     report: str
-    keys: dict[str, list[Key]]
+    keys: Mapping[str, Sequence[Key]]
     value: NDArray[np.float64]
     n: NDArray[np.int64]
     se: NDArray[np.float64]
