@@ -390,9 +390,10 @@ Decl = Binding | Param | AxisDecl | Alias | Fn | Method | Experiment | Test
 
 @dataclass(frozen=True)
 class Module(Node):
-    """One file."""
+    """One file; `broken` holds the names whose statements could not be parsed and were left out."""
 
     source: SourceFile = field(compare=False, repr=False)
     edition: int
     imports: tuple[Import, ...]
     decls: tuple[Decl, ...]
+    broken: frozenset[str] = field(default=frozenset(), compare=False)
