@@ -79,7 +79,11 @@ hang()
 """
 
 
-@pytest.mark.parametrize("where", [BEFORE_THE_MANIFEST, IN_THE_MIDDLE_OF_THE_PARTS, BETWEEN_STAGES])
+@pytest.mark.parametrize(
+    "where",
+    [BEFORE_THE_MANIFEST, IN_THE_MIDDLE_OF_THE_PARTS, BETWEEN_STAGES],
+    ids=["before the manifest", "in the middle of the parts", "between stages"],
+)
 def test_a_run_killed_at_a_bad_moment_keeps_its_finished_stages(store: Store, where: str) -> None:
     with held(start(store, where)):
         assert store.import_runs() == 1
@@ -140,7 +144,9 @@ store.import_runs()
 """
 
 
-@pytest.mark.parametrize("where", [IN_THE_TRANSACTION, BEFORE_THE_VIEWS])
+@pytest.mark.parametrize(
+    "where", [IN_THE_TRANSACTION, BEFORE_THE_VIEWS], ids=["in the transaction", "before the views"]
+)
 @pytest.mark.parametrize("first", [True, False])
 def test_an_import_killed_half_way_is_done_again(store: Store, ran: Ran, where: str, first: bool) -> None:
     if not first:

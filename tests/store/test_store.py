@@ -188,7 +188,7 @@ def test_duckdbs_own_words_reach_the_user(store: Store, ran: Ran) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM read_text('pyproject.toml')",
         "COPY runs TO 'leak.csv'",
         "ATTACH 'other.duckdb'",
         "DELETE FROM runs",
