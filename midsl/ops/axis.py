@@ -125,5 +125,19 @@ def rank(x: NT, over: Over) -> NT:
     return keep_axis(x, _one(over), ranks)
 
 
+@op("top_mask")
+def top_mask(x: NT, k: int, over: Over) -> NT:
+    """Keep the `k` largest entries, of equals the first, and put 0 for the rest."""
+
+    def keep(t: Tensor) -> Tensor:
+        order = torch.sort(_orderable(t), dim=-1, descending=True, stable=True).indices[..., :k]
+        kept = torch.zeros_like(t, dtype=torch.bool).scatter(
+            -1, order, torch.ones_like(order, dtype=torch.bool)
+        )
+        return torch.where(kept, t, torch.zeros((), dtype=t.dtype, device=t.device))
+
+    return keep_axis(x, _one(over), keep)
+
+
 def _orderable(t: Tensor) -> Tensor:
     return t.long() if t.dtype == torch.bool else t.detach()

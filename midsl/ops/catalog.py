@@ -77,6 +77,7 @@ def _table() -> dict[str, OpInfo]:
     ops["argmin"] = OpInfo(1, "drop_axis", result="int", attrs=over, pad=INF)
     ops["sort"] = OpInfo(1, "along_axis", result=same, unit=same, attrs=over, pad=INF)
     ops["rank"] = OpInfo(1, "along_axis", result="int", attrs=over, pad=-INF)
+    ops["top_mask"] = OpInfo(1, "along_axis", result=same, unit=same, attrs=("k", "over"), pad=-INF)
     ops["dot"] = OpInfo(2, "contract", attrs=over, pad=0.0)
     ops["cosine"] = OpInfo(2, "contract", attrs=over, pad=0.0)
     ops["kl"] = OpInfo(2, "contract", unit="nat", attrs=over, pad=-INF)

@@ -1,0 +1,307 @@
+"""The oracle: what a spec means. One run at a time, one sweep point at a time, float64, whole graphs.
+
+Nothing here is optimised and nothing is batched over points; results are kept by what was computed
+(a node, at the points of the sweeps it depends on) only so that a value used twice is made once. Any
+plan must agree with this file. What single operations mean is in ``midsl.ops``; what a place in a
+model is, in ``sites.py``; which elements count, in ``rows.py``.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+import numpy as np
+import torch
+
+from midsl.diagnostics.model import fail
+from midsl.ir import nodes as ir
+from midsl.ir.types import TensorType
+from midsl.ops.index import select
+from midsl.ops.named import NT, as_axes
+from midsl.ops.reduce import reduce
+from midsl.ops.registry import apply_op
+from midsl.oracle.domains import Domains, Points, axis_of
+from midsl.oracle.inputs import Address, Change, Inputs, Values
+from midsl.oracle.leaves import column, literal, weight
+from midsl.oracle.memo import Memo
+from midsl.oracle.rows import Rows, both, over_data
+from midsl.oracle.select import along, label_index
+from midsl.oracle.sites import Place, Point, coordinate
+
+Typed = Sequence[tuple[NT, TensorType]]
+
+
+class Oracle:
+    """Evaluates sinks.
+
+    `domains` gives points of sweeps by digest, as a plan expanded or chose them. Those of `Points`
+    and `Family` domains must be what the spec says; a choice (`Top`) is replayed, and refused
+    (MI0704) unless it is a best choice within `tolerance`. Sweeps that are not given are worked out.
+    """
+
+    def __init__(
+        self, inputs: Inputs, domains: Mapping[str, Points] | None = None, tolerance: float = 1e-9
+    ) -> None:
+        self.inputs = inputs
+        self.domains = Domains(inputs, domains or {}, tolerance, self.table)
+        self.rows = Rows(inputs, self.domains.under)
+        self.memo: Memo[NT] = Memo()
+        self.runs: Memo[dict[Address, NT]] = Memo()
+        self.wanted: dict[str, set[ir.Site]] = {}
+        self.seen: set[str] = set()
+        self.leaf: tuple[object, ...] | None = None
+        self.leaf_values: Values | None = None
+
+    # ------------------------------------------------------------ sinks
+
+    def report(self, sink: ir.Report) -> tuple[dict[str, list[ir.Scalar]], np.ndarray]:
+        """Return a report as a table: key columns, and one float64 value per row.
+
+        Key columns are those of the free sweeps, then the remaining axes (`batch` is `example`).
+        Padding and rows that cannot be used at a point give no row; a reduction of nothing gives NaN.
+        """
+        return self.table(sink.value, sink.sweeps or ir.sweeps_of(sink.value))
+
+    def expect(self, sink: ir.Expect) -> bool:
+        """Return whether a claim holds."""
+        self._register(sink)
+        return bool(self.value(sink.condition, {}).data.item())
+
+    def table(
+        self, node: ir.Node, sweeps: Sequence[ir.Sweep]
+    ) -> tuple[dict[str, list[ir.Scalar]], np.ndarray]:
+        """Return any value as a table, as `report`."""
+        self._register(node)
+        t = node.tensor_type
+        gone = {(a.name, a.owner): a for a in t.axes}
+        free = [s for s in sweeps if any((a.name, a.owner) in gone for a in s.axes)]
+        swept = {a.name for s in free for a in s.axes}
+        own = tuple(a for a in t.axes if a.name not in swept)
+        keys = {s.digest: [i for i in range(len(s.columns)) if axis_of(s, i).name in t.names] for s in free}
+        columns = [s.columns[i] for s in free for i in keys[s.digest]]
+        columns += ["example" if a.name == "batch" else a.name for a in own]
+        rows: list[tuple[ir.Scalar, ...]] = []
+        values: list[np.ndarray] = []
+        done: set[tuple[ir.Scalar, ...]] = set()
+        for choice in product(*(self.domains.matching(s, gone, {}) for s in free)):
+            head = tuple(p[i] for s, p in zip(free, choice, strict=True) for i in keys[s.digest])
+            if head in done:  # an axis of a sweep was reduced: points that differ along it are one
+                continue
+            done.add(head)
+            point = {s.digest: p for s, p in zip(free, choice, strict=True)}
+            x = self.value(node, point).permute_to([a.name for a in own])
+            mask = self.rows.real(TensorType(axes=own), self.rows.usable(node, point))
+            keep = (
+                mask.expand(x.sizes).data if mask is not None else torch.ones_like(x.data, dtype=torch.bool)
+            )
+            labels = [self.rows.labels(a, x.size(a.name)) for a in own]
+            kept = keep.reshape(-1).numpy()
+            rows += [(*head, *tail) for tail, k in zip(product(*labels), kept, strict=True) if k]
+            values.append(x.data.detach().double().reshape(-1).numpy()[kept])
+        table = {c: [r[i] for r in rows] for i, c in enumerate(columns)}
+        return table, np.concatenate(values) if values else np.zeros(0)
+
+    def _register(self, root: ir.Node) -> None:
+        """Note which sites each run is read at, so that it runs once, and which data there is."""
+        for node in ir.walk(root):
+            if node.digest in self.seen:
+                continue
+            self.seen.add(node.digest)
+            if isinstance(node, (ir.Read, ir.Grad)):
+                self.wanted.setdefault(node.run.digest, set()).add(node.site)
+            elif isinstance(node, ir.Part):
+                self.rows.register(node)
+
+    # ------------------------------------------------------------ values
+
+    def value(self, node: ir.Node, point: Point, me: NT | None = None) -> NT:
+        """Return the value of a tensor expression at a point; `me` is what `self` stands for.
+
+        Axes are those of the type that no sweep at the point accounts for, in any order.
+        """
+        if _uses_self(node):
+            return self._value(node, point, me)
+        key = self._key(node, point)
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo.put(key, self._value(node, point, None))
+        return found
+
+    def _key(self, node: ir.Node, point: Point) -> tuple[object, ...]:
+        return (node.digest, *(point.get(s.digest) for s in ir.sweeps_of(node)))
+
+    def _value(self, node: ir.Node, point: Point, me: NT | None) -> NT:
+        match node:
+            case ir.Const(value=tuple() as items):
+                return NT(torch.stack([literal(i) for i in items]), node.tensor_type.names)
+            case ir.Const(value=value):
+                return NT(literal(value), ())
+            case ir.Coord():
+                return NT(literal(coordinate(node, point)), ())
+            case ir.Self():
+                assert me is not None, "self outside an edit"
+                return me
+            case ir.Column():
+                return column(self.inputs.part(node.part), node)  # type: ignore[arg-type]
+            case ir.Weight():
+                return weight(self.inputs.model(node.model), node)
+            case ir.Read():
+                return self._place(node.site, node.run, point).read(self._run(node.run, point))
+            case ir.Grad():
+                return self._grad(node, point)
+            case ir.Apply():
+                return self._apply(node, point, me)
+            case ir.Reduce():
+                return self._reduce(node, point, me)
+            case ir.Select():
+                return along(self, node, point, me)
+        raise fail("MI0601", f"not implemented: {type(node).__name__}", node.span)
+
+    def settle(
+        self, args: Sequence[tuple[NT, TensorType]], sweeps: Sequence[ir.Sweep], point: Point
+    ) -> list[NT]:
+        """Values that meet in one expression, each at the coordinates that the others are swept along.
+
+        The `layer` of a starred family and the `layer` of a sweep over that family are one axis: where
+        one value has it and another is at a point of it, the first is taken at that point.
+        """
+        swept = {n for x, t in args for n in t.names if n not in x.axes}
+        at = {
+            (axis_of(s, i).name, axis_of(s, i).owner): c
+            for s in sweeps
+            for i, c in enumerate(point.get(s.digest, ()))
+        }
+        settled = []
+        for x, t in args:
+            for axis in t.axes:
+                if axis.name in swept and axis.name in x.axes:
+                    x = select(x, axis.name, label_index(axis, at[axis.name, axis.owner]))
+            settled.append(x)
+        return settled
+
+    def _apply(self, node: ir.Apply, point: Point, me: NT | None) -> NT:
+        types = [a.tensor_type for a in node.args]
+        values = [self.value(a, point, me) for a in node.args]
+        args = self.settle(list(zip(values, types, strict=True)), ir.sweeps_of(node), point)
+        attrs = dict(node.attrs)
+        mask = None
+        if over_data(as_axes(attrs.get("over", ()))):  # type: ignore[arg-type]
+            mask = self.rows.real(_joined(types, args), self.rows.usable(node, point))
+        return apply_op(node.op, args, attrs, mask)
+
+    def _reduce(self, node: ir.Reduce, point: Point, me: NT | None) -> NT:
+        """Over own axes and sweeps alike: the points of the sweeps become one more axis."""
+        parts = [node.arg] if node.where is None else [node.arg, node.where]
+        types = [p.tensor_type for p in parts]
+        sweeps = [s for p in parts for s in ir.sweeps_of(p)]
+        xs: list[NT] = []
+        masks: list[NT] = []
+        for at in self.domains.under(node, point):
+            values = [self.value(p, at, me) for p in parts]
+            got = self.settle(list(zip(values, types, strict=True)), sweeps, at)
+            real = [self.rows.real(_joined(types, got), self.rows.usable(p, at)) for p in parts]
+            mask = both([*real, *got[1:]]) or NT(torch.tensor(True), ())
+            masks.append(mask.expand({**got[0].sizes, **mask.sizes}))
+            xs.append(got[0].expand(masks[-1].sizes))
+        if not xs:
+            raise fail("MI0402", "nothing is swept here", node.span)
+        names = ("@points", *xs[0].axes)
+        x = NT(torch.stack([x.permute_to(names[1:]).data for x in xs]), names)
+        keep = NT(torch.stack([m.permute_to(names[1:]).data for m in masks]), names)
+        over = [a.name for a in node.axes if a.name in names]
+        return reduce(node.op, x, ["@points", *over], keep)
+
+    # ------------------------------------------------------------ runs
+
+    def _place(self, site: ir.Site, run: ir.Forward, point: Point) -> Place:
+        return Place(site, self.inputs.part(run.data), self.inputs.model(run.model).info, point)
+
+    def _run(self, run: ir.Forward, point: Point) -> Values:
+        """The whole values of all sites that anything reads in this run."""
+        key = self._key(run, point)
+        grad = key == self.leaf
+        found = self.leaf_values if grad else self.runs.get(key)
+        if found is None:
+            model = self.inputs.model(run.model)
+            reads = {a for site in self.wanted[run.digest] for a in self._addresses(site, run, point)}
+            values = dict(model.run(self.inputs.part(run.data), self._changes(run, point), reads, grad))
+            found = values if grad else self.runs.put(key, values)
+            if grad:
+                self.leaf_values = values
+        return found
+
+    def _addresses(self, site: ir.Site, run: ir.Forward, point: Point) -> tuple[Address, ...]:
+        """Where a site may be read in a run: in any layer, if the layer is swept."""
+        if isinstance(site.index("layer"), ir.Coord):
+            rest = tuple((a, i) for a, i in site.select if a != "layer")
+            site = ir.Site(site.model, site.name, (("layer", ir.Star()), *rest), site.view, site.view_part)
+        return self._place(site, run, point).addresses()
+
+    def _changes(self, run: ir.Forward, point: Point) -> dict[Address, Change]:
+        """What the edits do at each address: the absolute write first, then those with `self` in order."""
+        there: dict[Address, list[tuple[ir.Edit, Place]]] = {}
+        for edit in sorted(run.edits, key=lambda e: not e.absolute):  # stable
+            place = self._place(edit.site, run, point)
+            for address in place.addresses():
+                there.setdefault(address, []).append((edit, place))
+
+        def change(address: Address) -> Change:
+            def apply(whole: NT) -> NT:
+                for edit, place in there[address]:
+                    here = place.gather(whole)
+                    own = (*here.axes, "layer") if place.many_layers else here.axes
+                    value = self.value(edit.value, point, here)
+                    # along axes that are not the site's, the value is taken where the sweeps are at
+                    slot = TensorType(axes=tuple(a for a in edit.value.tensor_type.axes if a.name not in own))
+                    (value, _) = self.settle([(value, slot), (_NOTHING, slot)], ir.sweeps_of(run), point)
+                    # what an edit writes is a constant for gradients
+                    whole = place.write(whole, NT(value.data.detach(), value.axes), address[1])
+                return whole
+
+            return apply
+
+        return {address: change(address) for address in there}
+
+    def _grad(self, node: ir.Grad, point: Point) -> NT:
+        """d scalar / d (value of the site after the edits of the run), by autograd through that run."""
+        leaf = self._key(node.run, point)
+        if self.leaf is not None:
+            raise fail("MI0601", "not implemented: a gradient of a gradient", node.span)
+        other = copy.copy(self)
+        other.memo, other.leaf, other.leaf_values = Memo(), leaf, None
+        with torch.enable_grad():
+            values = other._run(node.run, point)
+            scalar = other.value(node.scalar, point)
+            if scalar.axes:
+                raise fail("MI0301", "a gradient is taken of a scalar", node.span)
+            place = self._place(node.site, node.run, point)
+            wanted = [values[a].data for a in place.addresses()]
+            if not scalar.data.requires_grad:
+                raise fail("MI0301", "the scalar does not depend on the run", node.span)
+            grads = torch.autograd.grad(scalar.data, wanted, allow_unused=True)
+        found = {
+            a: NT(torch.zeros_like(x) if g is None else g, values[a].axes)
+            for a, x, g in zip(place.addresses(), wanted, grads, strict=True)
+        }
+        return place.read(found)
+
+
+def _uses_self(node: ir.Node) -> bool:
+    """Whether a value depends on the `self` of the edit it stands in (not of an edit inside it)."""
+    known = _SELF.get(node.digest)
+    if known is None:
+        inside = () if isinstance(node, (ir.Forward, ir.Sweep)) else node.children
+        known = _SELF[node.digest] = isinstance(node, ir.Self) or any(_uses_self(c) for c in inside)
+    return known
+
+
+_SELF: dict[str, bool] = {}
+_NOTHING = NT(torch.zeros(()), ())
+
+
+def _joined(types: Sequence[TensorType], values: Sequence[NT]) -> TensorType:
+    """A type with those axes that values have as axes of their own, not through a sweep."""
+    present = {n for x in values for n in x.axes}
+    return TensorType(axes=tuple({a.name: a for t in types for a in t.axes if a.name in present}.values()))
