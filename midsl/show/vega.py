@@ -151,7 +151,9 @@ def _over_a_key(table: ResultTable, channels: dict[str, str]) -> dict[str, str]:
 def _with_error_bars(table: ResultTable, y: str, view: Json, mark: Json) -> Json:
     if y != "value" or not np.isfinite(table.se).any():
         return {"mark": mark, **view}
-    bars = {"mark": {"type": "errorbar"}, "encoding": {"yError": {"field": "se"}}}
+    bars: Json = {"mark": {"type": "errorbar"}, "encoding": {"yError": {"field": "se"}}}
+    if mark["type"] == "bar":
+        bars["encoding"]["color"] = {"value": "black"}  # in the bar's own colour half of it would vanish
     return {**view, "layer": [{"mark": mark}, bars]}
 
 

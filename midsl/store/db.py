@@ -114,6 +114,13 @@ class Store:
             try:
                 con.execute(sql)
                 described = con.description or []
+                zoned = [d[0] for d in described if str(d[1]) == "TIMESTAMP WITH TIME ZONE"]
+                if zoned:  # Python could hold it only with a package that midsl does not need
+                    raise fail(
+                        "MI0802",
+                        f"column `{zoned[0]}` is a time with a time zone",
+                        help="cast it to a time of its own: ...::TIMESTAMP",
+                    )
                 rows = con.fetchall() if described else []
             except duckdb.Error as error:
                 raise fail("MI0802", str(error)) from error

@@ -188,7 +188,7 @@ def test_duckdbs_own_words_reach_the_user(store: Store, ran: Ran) -> None:
 @pytest.mark.parametrize(
     "sql",
     [
-        "SELECT * FROM read_text('pyproject.toml')",
+        "SELECT content FROM read_text('pyproject.toml')",
         "COPY runs TO 'leak.csv'",
         "ATTACH 'other.duckdb'",
         "DELETE FROM runs",
@@ -217,6 +217,14 @@ def test_no_store(store: Store) -> None:
             ask()
         assert code(error) == "MI0803"
     assert not store.root.exists()
+
+
+def test_a_time_with_a_zone_is_refused_with_what_to_do(store: Store, ran: Ran) -> None:
+    ran()
+    with pytest.raises(MiError) as error:
+        store.query("SELECT now() AS t")
+    assert code(error) == "MI0802" and "`t`" in str(error.value)
+    assert len(store.query("SELECT now()::TIMESTAMP AS t, started_at FROM runs").rows) == 1
 
 
 def test_a_statement_without_rows(store: Store, ran: Ran) -> None:
