@@ -50,7 +50,7 @@ def test_every_kind_is_whole(kind: str, se: float, facet: dict[str, str]) -> Non
         for channel in encoding.values():
             for one in channel if isinstance(channel, list) else [channel]:
                 assert one.get("field") in [*table.columns, None]
-                assert "field" in one or one.get("aggregate") == "count"
+                assert "field" in one or "value" in one or one.get("aggregate") == "count"
 
 
 def test_heatmap_colours_are_symmetric_and_axes_as_asked() -> None:
