@@ -128,7 +128,8 @@ def _marks(d: Diagnostic, source: SourceFile) -> dict[int, list[_Mark]]:
             left = col if at == line else len(full) - len(full.lstrip()) + 1
             right = end if at == last else max(len(full.rstrip()) + 1, left + 1)
             start, stop = _columns(full, left), _columns(full, right)
-            out.setdefault(at, []).append(_Mark(start, max(1, stop - start), text if at == last else "", primary))
+            said = text if at == last else ""
+            out.setdefault(at, []).append(_Mark(start, max(1, stop - start), said, primary))
     for marks in out.values():
         marks.sort(key=lambda m: (m.start, m.primary))
     return out
@@ -146,15 +147,15 @@ def _underline(marks: list[_Mark], main: str, color: bool) -> list[str]:
             at = start + width
     last = marks[-1]
     behind = last.text if all(m.start + m.width <= at for m in marks) else ""
-    first = _line(pieces, color) + (" " + _hang_one(behind) if behind else "")
+    first = _line(pieces, color) + (" " + _flat(behind) if behind else "")
     out = [first]
     for m in reversed(marks):
         if m.text and not (m is last and behind):
-            out.append(" " * m.start + _paint(_hang_one(m.text), main if m.primary else _SECONDARY, color))
+            out.append(" " * m.start + _paint(_flat(m.text), main if m.primary else _SECONDARY, color))
     return out
 
 
-def _hang_one(text: str) -> str:
+def _flat(text: str) -> str:
     return text.replace("\n", " ")
 
 

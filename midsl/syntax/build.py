@@ -66,7 +66,7 @@ class AstBuilder:
     def on_start(self, c: Children, span: Span) -> ast.Module:
         imports = tuple(n for n in c[1:] if isinstance(n, ast.Import))
         decls = self._sound([n for n in c[1:] if not isinstance(n, ast.Import)])
-        return ast.Module(self.source, _int(c[0]), self._sound(list(imports)), decls, span=span)
+        return ast.Module(self.source, self._int(c[0]), self._sound(list(imports)), decls, span=span)
 
     def on_import_as(self, c: Children, span: Span) -> ast.Import:
         path, relative = c[0]
@@ -259,10 +259,13 @@ class AstBuilder:
         return ast.LateColumn(c[0].text, span=span)
 
     def on_int(self, c: Children, span: Span) -> ast.Literal_:
-        return ast.Literal_(_int(c[0]), span=span)
+        return ast.Literal_(self._int(c[0]), span=span)
 
     def on_float(self, c: Children, span: Span) -> ast.Literal_:
-        return ast.Literal_(float(c[0].text.replace("_", "")), span=span)
+        value = float(c[0].text.replace("_", ""))
+        if value == float("inf"):
+            self._too_large(c[0])
+        return ast.Literal_(value, span=span)
 
     def on_string(self, c: Children, span: Span) -> ast.Literal_:
         return ast.Literal_(self._string(c[0]), span=span)
@@ -308,7 +311,7 @@ class AstBuilder:
 
     def on_ax(self, c: Children, span: Span) -> ast.AxisRef:
         size = c[1]
-        value = None if size is None else _int(size) if size.type == "INT" else size.text
+        value = None if size is None else self._int(size) if size.type == "INT" else size.text
         return ast.AxisRef(c[0].text, value, span=span)
 
     def on_rest(self, c: Children, span: Span) -> ast.AxisRef:
@@ -322,26 +325,41 @@ class AstBuilder:
             return replace(kind, columns=columns)
         if isinstance(kind, ast.FnType):
             return replace(kind, returns=self._with_columns(kind.returns, columns))
-        self.bag.add(
-            Diagnostic(
-                "MI0101",
-                "a record type cannot have columns",
-                kind.span,
-                "columns go with a named type",
-                help="put the columns into the record, or name a type: `Data[clean]{ io: Token[batch] }`",
-            )
+        self._refuse(
+            "MI0101",
+            "a record type cannot have columns",
+            kind.span,
+            "columns go with a named type",
+            "put the columns into the record, or name a type: `Data[clean]{ io: Token[batch] }`",
         )
         return kind
 
     def _open_inclusive(self, span: Span) -> None:
-        self.bag.add(
-            Diagnostic(
-                "MI0101",
-                "`..=` needs an end",
-                span,
-                "there is no last element to include",
-                help="write `a..` for everything from `a` on",
-            )
+        self._refuse(
+            "MI0101",
+            "`..=` needs an end",
+            span,
+            "there is no last element to include",
+            "write `a..` for everything from `a` on",
+        )
+
+    def _refuse(self, code: str, message: str, span: Span, label: str, help: str) -> None:
+        self.bag.add(Diagnostic(code, message, span, label, help=help))
+
+    def _int(self, token: Token) -> int:
+        digits = token.text.replace("_", "")
+        if len(digits) > 18:  # no index, count or seed needs more than 64 bits
+            self._too_large(token)
+            return 0
+        return int(digits)
+
+    def _too_large(self, token: Token) -> None:
+        self._refuse(
+            "MI0103",
+            "this number is too large",
+            self._span(token),
+            "beyond what a 64-bit number holds",
+            "whole numbers have at most 18 digits, others are below 1.8e308",
         )
 
     def _string(self, token: Token) -> str:
@@ -351,25 +369,20 @@ class AstBuilder:
             what = found.group(1)
             if what in _ESCAPES:
                 return _ESCAPES[what]
-            if what.startswith("u{") and int(what[2:-1], 16) < 0x110000:
-                return chr(int(what[2:-1], 16))
+            number = int(what[2:-1], 16) if what.startswith("u{") else -1
+            if 0 <= number < 0xD800 or 0xE000 <= number < 0x110000:  # surrogates are no characters
+                return chr(number)
             at = token.start + 1 + found.start()
-            self.bag.add(
-                Diagnostic(
-                    "MI0103",
-                    f"unknown escape `{found.group()}`",
-                    Span(self.source, at, at + len(found.group())),
-                    "no such escape",
-                    help=r'the escapes are `\n`, `\t`, `\r`, `\"`, `\\`, `\0` and `\u{2192}`',
-                )
+            self._refuse(
+                "MI0103",
+                f"unknown escape `{found.group()}`",
+                Span(self.source, at, at + len(found.group())),
+                "no such escape",
+                r"the escapes are `\n`, `\t`, `\r`, `\"`, `\\`, `\0` and `\u{2192}`",
             )
             return found.group()
 
         return _ESCAPE.sub(resolve, token.text[1:-1])
-
-
-def _int(token: Token) -> int:
-    return int(token.text.replace("_", ""))
 
 
 def _text(token: Token | None) -> str | None:

@@ -17,11 +17,14 @@ from midsl.syntax.tables import END, Tables
 
 ERROR = "$ERROR"  # a token that was reported already; no state accepts it
 
-STATEMENTS = frozenset(
-    "let model data site decomposition basis metric control sweep report expect plot save plan return".split()
-)
-DECLARATIONS = frozenset("param axis type fn extern method experiment test import from language".split())
-_INFIX = frozenset("and or in by where as on then else if for within do rollout".split())
+ROLES = frozenset({"let", "model", "data", "site", "decomposition", "basis", "metric", "control"})
+STATEMENTS = ROLES | {"sweep", "report", "expect", "plot", "save", "plan", "return"}
+DECLARATIONS = frozenset({"param", "axis", "type", "fn", "extern", "method", "experiment", "test"}) | {
+    *("import", "from", "language"),
+}
+_INFIX = frozenset({"and", "or", "in", "by", "where", "as", "on", "then", "else", "if", "for"}) | {
+    *("within", "do", "rollout"),
+}
 
 
 @dataclass(slots=True)
@@ -86,7 +89,8 @@ def lex(source: SourceFile, tables: Tables, bag: Bag) -> Lexed:
             out.tokens.append(Token(kind, word, at, end, keyword, first=first))
             first = False
         at = end
-    out.tokens.append(Token(END, "", len(text), len(text), first=True))
+    end = out.tokens[-1].end if out.tokens else 0
+    out.tokens.append(Token(END, "", end, end, first=True))
     for token, after in zip(out.tokens, out.tokens[1:], strict=False):
         token.hard = token.first and _opens(token, after, source)
     return out
@@ -180,7 +184,7 @@ def _bad(source: SourceFile, at: int, out: Lexed, bag: Bag, first: bool) -> int:
         while end < line_end and (text[end].isalnum() or text[end] == "_"):
             end += 1
         span = Span(source, at, end)
-        bag.add(_unexpected(span, "not a letter that names may hold", "names are made of a-z, A-Z, 0-9 and `_`"))
+        bag.add(_unexpected(span, "no letter of a name", "names are made of a-z, A-Z, 0-9 and `_`"))
     else:
         help = _MEANT.get(char, "remove it, or put it inside a string")
         bag.add(_unexpected(span, "no operator of the language", help))

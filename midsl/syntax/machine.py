@@ -60,7 +60,7 @@ class Machine:
             self._reduce(rules[-1 - step])
 
     def accepts(self, kind: str, depth: int | None = None, first: tuple[str, ...] = ()) -> bool:
-        """Whether a terminal fits, after dropping the stack to `depth` states and taking `first` before it."""
+        """Whether a terminal fits, once the stack is cut to `depth` states and `first` is taken."""
         stack = self.states[:depth]
         return all(self._shifts(stack, k) for k in (*first, kind))
 

@@ -17,10 +17,11 @@ _NAMES = {
     "STRING": "a string",
     END: "the end of the file",
 }
-_EXPRESSION = {"_IF", "_RUN", "_SELF", "_TRUE", "_NOT", "FLOAT"}
+_EXPRESSION = {"_SELF", "STRING", "FLOAT"}
 _PUNCTUATION = ["=", ":=", ":", "->", "=>", ",", ")", "]", "}", "(", "[", "{", "*", "<", ">"]
-_CONTINUES = set("+ - * / % ** | == != <= >= < > ~= .. ..= . ( [ and or in by within".split())
-_ROLES = ("let", "model", "data", "site", "decomposition", "basis", "metric", "control")
+_CONTINUES = frozenset({"+", "-", "*", "/", "%", "**", "|", "==", "!=", "<=", ">=", "<", ">", "~="}) | {
+    *("..", "..=", ".", "(", "[", "and", "or", "in", "by", "within"),
+}
 
 
 def fitting(expected: set[str], tables: Tables) -> list[str]:
@@ -28,33 +29,26 @@ def fitting(expected: set[str], tables: Tables) -> list[str]:
     texts = {tables.texts.get(k, "") for k in expected}
     out: list[str] = []
     value = expected >= _EXPRESSION
-    target = "NAME" in expected and "." in texts and "(" in texts
     if value:
         out.append("an expression")
         texts -= {"run", "do", "fn", "if", "not", "self", "true", "false", "+", "-", ".", "(", "[", "{"}
         texts -= {"..", "..="}
     else:
         out += [_NAMES[k] for k in ("NAME", "TNAME", "STRING", "INT") if k in expected]
-    complete = not value and not target and bool(texts & {"+", "**"})
-    if complete:  # an expression ends here, so anything that could go on with it fits, and tells nothing
+    if (not value and texts & {"+", "**"}) or {"(", "[", "."} <= texts:
+        # An expression ends here: anything that could go on with it fits, and that tells nothing.
         texts -= _CONTINUES
     if "TNAME" in expected and "fn" in texts and not value:
         out = ["a type"]
         texts -= {"fn", "{"}
     out += [f"`{p}`" for p in _PUNCTUATION if p in texts]
-    body = texts & {"sweep", "report"}
-    words = sorted(t for t in texts if t.isalpha())
-    if body:
-        out.append("a statement")
-    elif texts & {"experiment", "import"}:
-        out.append("a declaration")
-    elif set(_ROLES) <= texts:
-        out.append("a binding")
-    if body or texts & {"experiment", "import"} or set(_ROLES) <= texts:
-        words = [w for w in words if w not in STATEMENTS and w not in DECLARATIONS or w == "return"]
-        if body:
-            words = [w for w in words if w != "return"]
-    out += [f"`{w}`" for w in words]
+    words = {t for t in texts if t.isalpha()}
+    for sign, kind in (("report", "a statement"), ("experiment", "a declaration"), ("metric", "a binding")):
+        if sign in words:
+            out.append(kind)
+            words -= STATEMENTS - {"return"} | DECLARATIONS | {"where", "do", "rollout", "as"}
+            break
+    out += [f"`{w}`" for w in sorted(words)]
     if END in expected:
         out.append(_NAMES[END])
     return out[:5] or ["an operator"]
@@ -68,26 +62,28 @@ def one_of(options: list[str]) -> str:
 def describe(token: Token, tables: Tables) -> str:
     """Name a token the way a reader would."""
     if token.type == END:
-        return "the end of the file"
+        return "end of the file"
     if token.text in tables.reserved:
-        return f"the reserved word `{token.text}`"
-    if token.hard:
-        return f"the keyword `{token.text}`"
-    kind = {"NAME": "the name ", "TNAME": "the type name ", "STRING": "the string ", "INT": "the number "}
+        return f"reserved word `{token.text}`"
+    if token.keyword and token.text in STATEMENTS | DECLARATIONS:
+        return f"keyword `{token.text}`"
+    kinds = {"NAME": "name ", "TNAME": "type name ", "STRING": "string "} | dict.fromkeys(
+        ("INT", "FLOAT"), "number "
+    )
     text = token.text if len(token.text) <= 30 else token.text[:27] + "..."
-    return kind.get(token.type, "the number " if token.type == "FLOAT" else "") + f"`{text}`"
+    return f"{kinds.get(token.type, '')}`{text}`"
 
 
 _FOREIGN = {
     "def": "functions are declared with `fn`: `fn double(x: Float) -> Float = 2 * x`",
     "lambda": "a function value is spelled `fn (x) => x + 1`",
-    "for": "there are no loops: `sweep x in xs` walks a list in an experiment, `[f(x) for x in xs]` makes one",
+    "for": "there are no loops: `sweep x in xs` walks a list, `[f(x) for x in xs]` makes one",
     "while": "there are no loops: `iterate(init, fn, steps)` is bounded, `sweep x in xs` walks a list",
     "class": "there are no classes: a record `{ a: 1 }` holds values together",
     "const": "every name is bound once: `let x = 1`",
     "var": "every name is bound once: `let x = 1`",
     "print": "results leave an experiment by `report name = value`",
-    "assert": "a claim is spelled `expect condition, \"why\"`",
+    "assert": 'a claim is spelled `expect condition, "why"`',
     "return": "only a `fn` with braces returns: `fn f(x: Int) -> Int { let y = x  return y }`",
     "elif": "choices nest: `if a then x else if b then y else z`",
     "with": "there is no `with`: an intervention is part of a run, `run m on d do { site := value }`",
@@ -172,7 +168,7 @@ def slip(
         return "", "", "`do { ... }` goes with a run: `run m on d do { site := value }`"
     if text == "|" and name == "|":
         return "", "`||` is no operator", "conditions are joined by `or`, sites by `|`"
-    if text == "/" and name == "/":
+    if text == "/" and (name == "/" or (after and after.text == "/")):
         return "", "`//` is no operator", "a comment starts with `#`"
     return _by_context(found, before, after, texts, expected, opener, tables)
 
@@ -214,10 +210,14 @@ def _by_context(
         return "", "", "an arrow is spelled `->`, without a space"
     if "experiment" in texts or "report" in texts:
         statement = found.first and found.type in ("NAME", "TNAME")
-        if statement and after and after.text in ("=", ":=", ":"):
+        if statement and after and after.text == ":=":
+            help = "an intervention is part of a run: `run m on d do { site := value }`"
+            return "", "`:=` stands only inside `do { }`", help
+        if statement and after and after.text in ("=", ":"):
             return "", "every statement opens with a keyword", f"to bind a name write `let {text} = ...`"
         if statement:
-            return "", "every statement opens with a keyword", "`let` binds, `report` gives a result, `expect` claims"
+            help = "`let` binds, `report` gives a result, `expect` claims"
+            return "", "every statement opens with a keyword", help
     starts = found.type in ("NAME", "INT", "FLOAT", "STRING", "TNAME") or text in tables.reserved
     if starts and opener in ("(", "[", "{", "do{") and "," in texts:
         return "", "", "is a comma missing before it?"

@@ -8,12 +8,15 @@ are kept in `Module.broken`, so that later checks can stay silent about them.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 from midsl.diagnostics.model import Bag, Diagnostic, Label
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.build import AstBuilder
 from midsl.syntax.comments import Docs
-from midsl.syntax.lexer import ERROR, Token, lex
+from midsl.syntax.lexer import DECLARATIONS, ERROR, STATEMENTS, Token, lex
 from midsl.syntax.machine import Machine
 from midsl.syntax.messages import describe, fitting, one_of, slip
 from midsl.syntax.tables import END, load_tables
@@ -47,6 +50,9 @@ class _Parser:
         self.builder = AstBuilder(source, self.bag, Docs(source, lexed))
         self.machine = Machine(self.tables, source, self.builder)
         self.broken: set[str] = set()
+        # The last statement keyword inside a line that was read as a name, and what else would have
+        # fitted: in `let x =  let y = 2` the second `let` is at fault, and not the `y` that shows it.
+        self.confused: tuple[int, set[str]] | None = None
 
     def run(self) -> ast.Module | None:
         module = self._run()
@@ -57,9 +63,14 @@ class _Parser:
         at = self._edition()
         while True:
             token = self.tokens[at]
+            if token.text in STATEMENTS and self.machine.read(token) == "NAME":
+                self.confused = at, self.machine.expected()
+            kind = self.machine.read(token)
             if self.machine.feed(token):
                 if token.type == END:
                     break
+                opens = token.text in STATEMENTS or token.text in DECLARATIONS - {"fn"}
+                token.hard |= opens and kind == token.keyword
                 at += 1
                 continue
             if token.type != ERROR:
@@ -71,9 +82,7 @@ class _Parser:
                 return None
             at = next_at
         module: ast.Module = self.machine.result
-        return ast.Module(
-            module.source, module.edition, module.imports, module.decls, frozenset(self.broken), span=module.span
-        )
+        return replace(module, broken=frozenset(self.broken))
 
     # ------------------------------------------------------------ the first line
 
@@ -128,53 +137,37 @@ class _Parser:
 
     def _report(self, at: int) -> None:
         token = self.tokens[at]
-        at, expected = self._blame(at)
-        blamed = self.tokens[at]
+        expected = self.machine.expected()
         before = self.tokens[at - 1] if at else None
         after = self.tokens[at + 1] if at + 1 < len(self.tokens) else None
+        if self.confused is not None and self.confused[0] == at - 1:
+            at, expected = self.confused
+            token, after, before = self.tokens[at], token, self.tokens[at - 1]
         opener = self._opener(at)
         options = one_of(fitting(expected, self.tables))
-        label = f"expected {options}"
-        notes: list[Label] = []
-        closers = {k for k in expected if self.tables.texts.get(k, "") in _CLOSE.values()}
-        if opener is not None and (closers or token.type == END):
-            notes.append(Label(self._span(opener), f"this `{opener.text}` is still open"))
-        kind = "" if opener is None else self._kind(opener)
-        if blamed.type == END:
+        closes = opener is not None and any(self.tables.texts.get(k) == _CLOSE[opener.text] for k in expected)
+        if token.type == END:
             code, message = "MI0102", "unexpected end of file"
-            closing = _CLOSE[opener.text] if opener else ""
-            help = f"close it with `{closing}`" if opener and closers else f"the file stops where {options} should follow"
-            if opener is None or not closers:
-                notes = [n for n in notes if closers]
+            help = f"the file stops where {options} should follow"
         else:
-            code, message, help = slip(blamed, before, after, expected, kind, self.tables)
-            code, message = code or "MI0101", message or f"unexpected {describe(blamed, self.tables)}"
+            kind = "" if opener is None else self._kind(opener)
+            code, message, help = slip(token, before, after, expected, kind, self.tables)
+            code, message = code or "MI0101", message or f"unexpected {describe(token, self.tables)}"
             help = help or f"put {options} here"
-        line = self.source.line_col
-        if notes and blamed.type != END and line(notes[0].span.start)[0] == line(blamed.start)[0] and not closers:
-            notes = []
-        self.builder.errors += [token.start, blamed.start]
-        self.bag.add(Diagnostic(code, message, self._span(blamed), label, tuple(notes), help))
-
-    def _blame(self, at: int) -> tuple[int, set[str]]:
-        """Return the token to point at and what would have fitted there.
-
-        That is the token the machine refuses, but for a statement keyword that was taken for a name
-        (`let x =` and then `report y`): there the keyword is out of place, not what follows it.
-        """
-        return at, self.machine.expected()
+        notes: tuple[Label, ...] = ()
+        if opener is not None and closes:
+            if token.type == END or token.hard:
+                help = f"close it with `{_CLOSE[opener.text]}`" + (" before this" if token.hard else "")
+            if token.type == END or token.hard or token.text in _CLOSE.values():
+                notes = (Label(self._span(opener), f"this `{opener.text}` is still open"),)
+        self.builder.errors += [token.start, self.tokens[at].start]
+        self.bag.add(Diagnostic(code, message, self._span(token), f"expected {options}", notes, help))
 
     def _opener(self, at: int) -> Token | None:
         """Return the innermost bracket that is open before a token."""
         stack: list[Token] = []
         for token in self.tokens[:at]:
-            if token.text in _CLOSE and token.type != "STRING":
-                stack.append(token)
-            elif token.text in _CLOSE.values() and token.type != "STRING":
-                while stack and _CLOSE[stack[-1].text] != token.text and token.text == "}":
-                    stack.pop()  # a brace closes what was forgotten inside it
-                if stack and _CLOSE[stack[-1].text] == token.text:
-                    stack.pop()
+            _match(token, stack)
         return stack[-1] if stack else None
 
     def _kind(self, opener: Token) -> str:
@@ -185,44 +178,105 @@ class _Parser:
         before = self.tokens[at - 1].text if at else ""
         if before == "do":
             return "do{"
-        opens = [i for i in range(at) if self.tokens[i].hard or self.tokens[i].keyword == "_TEST"]
-        start = self.tokens[opens[-1]].text if opens else ""
-        if start in ("experiment", "method", "test") and not any(t.text == "=" for t in self.tokens[opens[-1] : at]):
-            return "body{"
-        return "body{" if start == "fn" else "{"
+        start = max((i for i in range(at) if self.tokens[i].hard), default=0)
+        block = self.tokens[start].text in ("experiment", "method", "test", "fn")
+        return "body{" if block and not any(t.text == "=" for t in self.tokens[start:at]) else "{"
 
     # ------------------------------------------------------------ recovery
 
     def _recover(self, at: int) -> int | None:
         """Find where to go on after an error at a token, make the machine ready for it, and return it."""
+        if self.confused is not None and self.confused[0] == at - 1:
+            at -= 1
+            self.tokens[at].hard = True
         self._forget(at)
+        brackets: list[Token] = []
+        for token in self.tokens[:at]:
+            _match(token, brackets)
         for i in range(at, len(self.tokens)):
             token = self.tokens[i]
-            closes = token.text == "}" and token.first
-            if not (token.hard or closes or token.type == END):
-                continue
-            kind = token.keyword or token.type
-            for depth in range(len(self.machine.states), 0, -1):
-                for inserted in ((), ("RBRACE",), ("RBRACE", "RBRACE")):
-                    if not self.machine.accepts(kind, depth, inserted):
-                        continue
+            known = {id(value) for value, _, _ in self.machine.values if isinstance(value, Token)}
+            skipping = any(id(t) not in known for t in brackets)  # inside a block that is being skipped
+            opener = _match(token, brackets)
+            nested = bool(brackets) and token.text in DECLARATIONS
+            if token.type == END or (token.hard and (self._column(token) == 1 or not (skipping or nested))):
+                if self._resume(i, token.keyword or token.type):
+                    return i
+            elif token.text == "}" and opener and id(opener) in known and self._close(i, opener):
+                return i
+        return None
+
+    def _resume(self, i: int, kind: str) -> bool:
+        """Cut the stack so that a statement (or the end of the file) fits, closing what was left open."""
+        token = self.tokens[i]
+        top = len(self.machine.states)
+        # Where a declaration may start, all above is half read and all below is complete.
+        floor = next((d for d in range(top, 0, -1) if self.machine.accepts("_EXPERIMENT", d)), top)
+        for depth in range(top, floor - 1, -1):
+            for inserted in ((), ("RBRACE",), ("RBRACE", "RBRACE")):
+                if inserted and token.type != END and self._column(token) > 1:
+                    continue  # indented: not the end of the block around it
+                if self.machine.accepts(kind, depth, inserted):
                     self.machine.drop(depth)
                     place = self.tokens[i - 1].end if i else token.start
                     for brace in inserted:
                         self.machine.feed(Token(brace, "}", place, place))
-                    return i
-        return None
+                    return True
+        return False
+
+    def _close(self, i: int, opener: Token) -> bool:
+        """Cut the stack to right inside a brace that is closed here."""
+        lowest = next(n for n, (value, _, _) in enumerate(self.machine.values) if value is opener) + 2
+        for depth in range(len(self.machine.states), lowest - 1, -1):
+            inside = self.machine.values[lowest - 1 : depth - 1]
+            if any(isinstance(v, Token) and v.text in _CLOSE and v.type != "STRING" for v, _, _ in inside):
+                continue
+            if self.machine.accepts("RBRACE", depth):
+                self.machine.drop(depth)
+                return True
+        return False
 
     def _forget(self, at: int) -> None:
-        """Note the name that the statement around a token would have bound."""
-        for i in range(min(at, len(self.tokens) - 2), -1, -1):
-            token, after = self.tokens[i], self.tokens[i + 1]
-            if token.hard or (token.first and token.keyword):
-                if token.text == "extern" and i + 2 < len(self.tokens):
-                    after = self.tokens[i + 2]
-                if after.type == "NAME":
-                    self.broken.add(after.text)
-                return
+        """Note what the statement around a token would have bound, and that it is not to be trusted."""
+        here = self.tokens[at]
+        self.builder.errors.append(here.start)
+        between = here.first and self.machine.accepts("_LET")  # the statement before is complete
+        last = at if here.hard and between else at - 1
+        start = max((i for i in range(last + 1) if self.tokens[i].hard), default=None)
+        if start is None or (between and not here.hard):
+            return
+        first = self.tokens[start]
+        if not here.first:
+            self.builder.errors.append(first.start)
+        stop = next((i for i in range(start + 1, len(self.tokens)) if self.tokens[i].hard), None)
+        rest = self.tokens[start + 1 : stop]
+        if first.text in ("import", "from"):
+            self.broken |= {t.text for t in rest if t.type == "NAME" and t.text != "as"}
+        elif first.text == "sweep":
+            pairs = pairwise(rest)
+            names = [t for i, (t, after) in enumerate(pairs) if after.text == "in" or i == 0]
+            self.broken |= {t.text for t in names if t.type == "NAME"}
+        elif first.text != "language":
+            name = rest[1] if first.text == "extern" and len(rest) > 1 else rest[0] if rest else first
+            self.broken |= {name.text} if name.type == "NAME" else set()
+
+    def _column(self, token: Token) -> int:
+        return self.source.line_col(token.start)[1]
 
     def _span(self, token: Token) -> Span:
         return Span(self.source, token.start, token.end)
+
+
+def _match(token: Token, stack: list[Token]) -> Token | None:
+    """Push an opening bracket on a stack; for a closing one, pop and return what it closes."""
+    if token.type == "STRING":
+        return None
+    if token.text in _CLOSE:
+        stack.append(token)
+    elif token.text in _CLOSE.values():
+        if token.text == "}" and any(t.text == "{" for t in stack):
+            while stack[-1].text != "{":  # a brace closes what was forgotten inside it
+                stack.pop()
+        if stack and _CLOSE[stack[-1].text] == token.text:
+            return stack.pop()
+    return None

@@ -1,0 +1,1 @@
+"""The grammar, the parser and its recovery."""
