@@ -58,7 +58,8 @@ def _reduce(op: str, x: Tensor, dims: list[int], keep: Tensor | None) -> Tensor:
         return _extreme(op, x, dims, keep)
     if op != "sum":
         x = as_float(x)
-    total = _only(x, keep, 0).sum(dim=dims, keepdim=True)
+    x = _only(x, keep, 0)
+    total = x.sum(dim=dims, keepdim=True)
     if op == "sum":
         return _squeeze(total, dims)
     n = _count(x, dims, keep).to(x.dtype)
