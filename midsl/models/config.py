@@ -7,12 +7,12 @@ it, the loaders fill it from file headers and tensor shapes, and its graph-decid
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from midsl.diagnostics.model import MiError, fail
+from midsl.diagnostics.suggest import did_you_mean
 
 
 class TinyConfig(BaseModel):
@@ -52,7 +52,7 @@ class TinyConfig(BaseModel):
     unembed_bias: bool = False
     tied: bool = False
     logits_at: int | None = None
-    """The position whose logits are the output, for a classifier; None: logits at every position."""
+    """The position whose logits are the output, for a classifier; None (or -1): logits at every position."""
     seed: int = 0
     """Seed of the initial weights; it does not decide the graph."""
 
@@ -63,6 +63,8 @@ class TinyConfig(BaseModel):
         if not isinstance(data, dict):
             return data
         full = dict(data)
+        if full.get("logits_at") == -1:
+            full["logits_at"] = None
         heads = full.get("heads", cls.model_fields["heads"].default)
         d_model = full.get("d_model", cls.model_fields["d_model"].default)
         if not (isinstance(heads, int) and isinstance(d_model, int) and heads > 0):
@@ -138,6 +140,5 @@ def tiny_config(fields: dict[str, Any], what: str = "this model") -> TinyConfig:
 def unknown_key(name: str, known: Iterable[str], what: str) -> MiError:
     """Build the error for a configuration key that nobody reads, with the nearest that is read."""
     known = list(known)
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(sorted(known))}"
+    hint = did_you_mean(name, known) or f"known keys: {', '.join(sorted(known))}"
     return fail("MI0509", f"{what} has no configuration key `{name}`", help=hint)

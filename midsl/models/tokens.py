@@ -1,0 +1,63 @@
+"""Which tokenizer goes with a model: the one it was given, the one in its folder, or plain integers.
+
+The tokenizers themselves live in `midsl.data.tokenizers`, imported only where one is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from midsl.data.dataset import Tokenizer
+from midsl.diagnostics.model import fail
+
+
+def tokenizer_at(path: str) -> Tokenizer:
+    """Build the tokenizer of a path.
+
+    Args:
+        path: a folder with tokenizer files (or `encoder.json` + `vocab.bpe`), a `tokenizer.json`, or a
+            llama2.c `.bin`.
+
+    Raises:
+        MiError: MI0504 if there is no such file, MI0510 if it is damaged.
+    """
+    from midsl.data import tokenizers
+
+    where = Path(path)
+    if not where.exists():
+        raise fail("MI0504", f"there is no tokenizer at {where}", help="give a folder or a tokenizer file")
+    if where.suffix == ".bin":
+        return tokenizers.llama2c_tokenizer(where)
+    if (where / "encoder.json").exists() and (where / "vocab.bpe").exists():
+        return tokenizers.gpt2_bpe(where / "encoder.json", where / "vocab.bpe")
+    return tokenizers.hf_tokenizer(where)
+
+
+def plain_tokenizer(
+    vocab: int, *, path: str = "", words: Sequence[str] = (), chars: str = "", bos: bool = False
+) -> Tokenizer:
+    """Build the tokenizer of a model that brings none: from a path, words, characters, else integers.
+
+    Raises:
+        MiError: MI0509 if more than one is given, or its size is not the model's vocabulary.
+    """
+    from midsl.data import tokenizers
+
+    if sum((bool(path), bool(words), bool(chars))) > 1:
+        raise fail("MI0509", "a model has one tokenizer", help="give only one of tokenizer, words and chars")
+    if path:
+        return tokenizer_at(path)
+    if words:
+        made: Tokenizer = tokenizers.word_vocab(list(words))
+    elif chars:
+        made = tokenizers.char_vocab(chars)
+    else:
+        return tokenizers.int_vocab(vocab, bos=bos)
+    if made.vocab_size != vocab:
+        raise fail(
+            "MI0509",
+            f"the tokenizer has {made.vocab_size} tokens and the model {vocab}",
+            help=f"give {vocab} words or characters, in the order of the model's token ids",
+        )
+    return made
