@@ -160,6 +160,14 @@ class Data(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Extern(Node):
+    """Anything else that trusted Python builds from literals (a tokenizer), by recipe, as `Model`."""
+
+    ref: str
+    args: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Part(Node):
     """What a run runs on: one side (`clean`, `corrupt`, or "" if there is one) of one split ("" = all)."""
 
@@ -224,7 +232,9 @@ class Site(Node):
             site inside blocks the first is always ``layer``. An index is `Const` (an int, or a tuple
             of ints: selects jointly and the axis stays), `Slice`, `Star`, `Column` (a Pos or Span or
             Token column of the run's part) or `Coord`.
-        view: None, or the lens through which it is seen (a `Fit`), with `part` "code" | "error".
+        view: None, or the lens through which it is seen (a `Fit`), with `view_part` "code" | "error".
+        minus: sites whose members are left out of a starred family (`except(family, set)`): a member
+            goes if some `minus` site has the same name and equal indices wherever both name one.
 
     The value of a site has axes: the `Star`red ones in order, then `batch`, then the site's own axes
     that are not selected by a single index.
@@ -235,6 +245,11 @@ class Site(Node):
     select: tuple[tuple[str, Node], ...] = ()
     view: Node | None = None
     view_part: str = ""
+    minus: tuple[Site, ...] = ()
+
+    def index(self, axis: str) -> Node | None:
+        """The index that selects along an axis, or None where the axis is whole."""
+        return dict(self.select).get(axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -347,11 +362,9 @@ class Family(Node):
     """The members of a starred site, row-major over its stars; pass `expand_sites` makes it `Points`.
 
     `sites` is a union: more than one template only if the sweep's axis is ragged.
-    `except_` lists sites whose members are taken out.
     """
 
     sites: tuple[Site, ...]
-    except_: tuple[Site, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -395,11 +408,16 @@ class Coord(Node):
 
 @dataclass(frozen=True, eq=False)
 class Report(Node):
-    """A result table: one row per point of the sweeps and axes that are left, with n and se."""
+    """A result table: one row per point of the sweeps and axes that are left, with n and se.
+
+    `sweeps` are the free sweep variables of the value, in the order they were written: their columns
+    come first, then the remaining axes in the order of the value's type (`batch` is column `example`).
+    """
 
     experiment: str
     name: str
     value: Node
+    sweeps: tuple[Sweep, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

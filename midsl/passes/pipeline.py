@@ -1,0 +1,51 @@
+"""The passes in order, and which of them may be switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from midsl.ir.program import Program
+from midsl.ir.verify import verify
+from midsl.passes.base import Outcome, PassFn, Schedule
+from midsl.passes.batch_sweeps import batch_sweeps
+from midsl.passes.cse import cse
+from midsl.passes.dce import dce
+from midsl.passes.expand_sites import expand_sites
+from midsl.passes.fuse_captures import fuse_captures
+from midsl.passes.push_selects import push_selects
+from midsl.sema.facts import Facts
+
+PASSES: tuple[tuple[str, PassFn], ...] = (
+    ("expand_sites", expand_sites),
+    ("cse", cse),
+    ("dce", dce),
+    ("push_selects", push_selects),
+    ("fuse_captures", fuse_captures),
+    ("batch_sweeps", batch_sweeps),
+)
+REQUIRED = ("expand_sites",)
+OPTIONAL = tuple(n for n, _ in PASSES if n not in REQUIRED)
+
+
+@dataclass(frozen=True)
+class Optimised:
+    """A program after its passes, with what each pass did and the schedule that follows."""
+
+    program: Program
+    outcomes: tuple[Outcome, ...]
+    schedule: Schedule
+
+
+def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optimised:
+    """Run the passes that are not in `off`; the IR is verified after each."""
+    outcomes = []
+    for name, run in PASSES:
+        if name in off and name not in REQUIRED:
+            continue
+        outcome = Outcome(name)
+        program = run(program, facts, outcome)
+        verify(program)
+        outcomes.append(outcome)
+    schedule = Schedule(fuse="fuse_captures" not in off, batch="batch_sweeps" not in off)
+    return Optimised(program, tuple(outcomes), schedule)

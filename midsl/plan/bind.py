@@ -1,0 +1,187 @@
+"""Binding: recipes become models, data sets and tokenizers; each is built once.
+
+`Binder` answers what the elaborator asks (`Facts`) with what is really there, and hands the planner
+graphs and rows. Data is tokenised here, before any forward pass, so that a spec which cannot run is
+refused with nothing written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from midsl.data.dataset import Dataset, Part
+from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
+from midsl.graph.cache import load_info, save_info
+from midsl.graph.export import ExportFailed
+from midsl.graph.info import ModelInfo
+from midsl.graph.sites import ModelGraph, build_model_graph
+from midsl.ir import nodes as ir
+from midsl.models.loaded import LoadedModel
+from midsl.sema.facts import Facts
+
+
+@dataclass
+class Binder(Facts):
+    """Builds what recipes describe, relative to the folder of the spec."""
+
+    folder: Path = field(default_factory=Path)
+    bag: Bag = field(default_factory=Bag)
+    models: dict[str, LoadedModel] = field(default_factory=dict)
+    graphs: dict[tuple[str, bool], ModelGraph] = field(default_factory=dict)
+    infos: dict[str, ModelInfo] = field(default_factory=dict)
+    datasets: dict[str, Dataset] = field(default_factory=dict)
+    externs: dict[str, Any] = field(default_factory=dict)
+    trainer: Callable[[Binder, ir.Train], LoadedModel] | None = None
+    trust: bool = False
+
+    # -- Facts
+
+    def info(self, model: ir.Node) -> ModelInfo | None:
+        """The site table: from the cache, else from an export."""
+        root = start_of(model)
+        known = self.infos.get(root.digest)
+        if known is None:
+            loaded = self.loaded(root)
+            known = load_info(loaded.key)
+            if known is None:
+                known = self.graph(root).info
+                save_info(known)
+            self.infos[root.digest] = known
+        return known
+
+    def dataset(self, data: ir.Node) -> Dataset:
+        """The rows of a data set; says how many could not be used."""
+        done = self.datasets.get(data.digest)
+        if done is None:
+            assert isinstance(data, ir.Data)
+            done = self.datasets[data.digest] = self._call(data.ref, data.args, data)
+            left_out = len(done.ineligible)
+            if left_out:
+                reasons = {r.reason for r in done.ineligible}
+                self.bag.add(
+                    Diagnostic(
+                        "MI0512",
+                        f"{left_out} of {done.rows_total} rows cannot be used",
+                        data.span,
+                        label="; ".join(sorted(reasons)[:3]),
+                        help="they are left out of every result; n says how many were kept",
+                        severity="warning",
+                    )
+                )
+        return done
+
+    # -- Bound
+
+    def loaded(self, model: ir.Node) -> LoadedModel:
+        """The model itself."""
+        done = self.models.get(model.digest)
+        if done is None:
+            if isinstance(model, ir.Train):
+                assert self.trainer is not None
+                done = self.trainer(self, model)
+            else:
+                assert isinstance(model, ir.Model)
+                done = self._call(model.ref, model.args, model)
+            self.models[model.digest] = done
+        return done
+
+    def graph(self, model: ir.Node, lift: bool = False) -> ModelGraph:
+        """The exported graph of a model; an untrained start stands in for nothing but its own shape."""
+        key = (model.digest, lift)
+        done = self.graphs.get(key)
+        if done is None:
+            try:
+                done = self.graphs[key] = build_model_graph(self.loaded(model), lift=lift)
+            except ExportFailed as err:
+                raise fail(
+                    "MI0603",
+                    f"the model cannot be exported: {err}",
+                    model.span,
+                    help="`midsl sites` lists what the hook engine offers",
+                ) from None
+        return done
+
+    def part(self, node: ir.Part) -> Part:
+        """The rows of a part."""
+        return self.dataset(node.data).part(node.side, node.split)
+
+    def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
+        """A weight by field name."""
+        try:
+            return self.graph(model).weight(name, layer)
+        except KeyError:
+            raise fail("MI0401", f"the model has no weight `{name}`", model.span) from None
+
+    # -- building
+
+    def _call(self, ref: str, args: tuple[tuple[str, Any], ...], node: ir.Node) -> Any:
+        module, _, name = ref.partition(":")
+        if not module.startswith("midsl.") and not self.trust:
+            raise fail(
+                "MI0605",
+                f"{ref} is Python outside the standard library",
+                node.span,
+                help="read that code, then run with `--trust`",
+            )
+        try:
+            function = getattr(import_module(module), name)
+        except (ImportError, AttributeError) as err:
+            raise fail("MI0601", f"not implemented: {ref} ({err})", node.span) from None
+        try:
+            return function(**{k: self.decode(v) for k, v in args})
+        except MiError as err:
+            raise MiError(*(_at(d, node) for d in err.diagnostics), exit_code=err.exit_code) from None
+
+    def decode(self, value: Any) -> Any:
+        """An encoded argument (see ``midsl.sema.calls.encode``) as Python has it."""
+        if isinstance(value, tuple):
+            tag, *items = value
+            if tag == "list":
+                return [self.decode(v) for v in items]
+            if tag == "record":
+                return {k: self.decode(v) for k, v in items}
+            raise AssertionError(f"an argument tagged {tag}")
+        if isinstance(value, ir.Tokenizer):
+            found = self.loaded(start_of(value.model)).tokenizer
+            if found is None:
+                raise fail(
+                    "MI0503",
+                    "the model has no tokenizer",
+                    value.span,
+                    label="needed here",
+                    help="give the model one: `tokenizer: ...`",
+                )
+            return found
+        if isinstance(value, ir.Extern):
+            if value.digest not in self.externs:
+                self.externs[value.digest] = self._call(value.ref, value.args, value)
+            return self.externs[value.digest]
+        if isinstance(value, ir.Data):
+            return self.dataset(value)
+        if isinstance(value, ir.Part):
+            return self.part(value)
+        if isinstance(value, (ir.Model, ir.Train)):
+            return self.loaded(value)
+        return value
+
+
+def start_of(model: ir.Node) -> ir.Node:
+    """The model that training started from: it has the same architecture and tokenizer."""
+    while isinstance(model, ir.Train):
+        model = model.model
+    return model
+
+
+def _at(d: Diagnostic, node: ir.Node) -> Diagnostic:
+    """A loader knows no spans: point at the call that it was made by."""
+    from dataclasses import replace
+
+    from midsl.source import NO_SPAN
+
+    return replace(d, span=node.span) if d.span is NO_SPAN or d.span == NO_SPAN else d

@@ -1,0 +1,257 @@
+"""From an optimised program to steps: which runs are needed, what each must leave behind, in what order.
+
+Of every expression the largest part that can be computed lane by lane, example by example, is
+computed inside the step of the last run it depends on, so that only its (small) result is kept. What
+mixes lanes or examples, such as a mean over the batch, is computed afterwards over the kept values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from midsl.diagnostics.model import fail
+from midsl.ir import nodes as ir
+from midsl.ir.program import Program
+from midsl.ir.types import PlainType, TensorType
+from midsl.passes.base import Schedule
+from midsl.plan.evaluate import generalise, has_self
+from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
+
+
+def build(program: Program, schedule: Schedule) -> Plan:
+    """Make the plan of a program.
+
+    Raises:
+        MiError: MI0601 for what cannot be executed yet (fits).
+    """
+    for node in ir.walk(*program.roots):
+        if isinstance(node, ir.Fit):
+            raise fail(
+                "MI0601",
+                "not implemented: fit (a decomposition fitted in the spec)",
+                node.span,
+                label="this needs a fit",
+                help="`midsl check` types it; running it comes with a later version",
+            )
+    builder = _Builder(program, schedule)
+    return builder.plan()
+
+
+@dataclass
+class _Builder:
+    program: Program
+    schedule: Schedule
+    order: list[ir.Forward] = field(default_factory=list)
+    outputs: dict[str, dict[str, ir.Node]] = field(default_factory=dict)
+    grads: dict[str, dict[str, ir.Grad]] = field(default_factory=dict)
+    placed: set[str] = field(default_factory=set)
+    chosen: dict[str, ir.Sweep] = field(default_factory=dict)
+    _direct: dict[str, tuple[ir.Forward, ...]] = field(default_factory=dict)
+    _fusable: dict[str, bool] = field(default_factory=dict)
+
+    def plan(self) -> Plan:
+        """Runs come as late as they may, so that an experiment's rows are there before the next begins."""
+        ends = []
+        for x in self.program.experiments:
+            for sink in x.sinks:
+                if isinstance(sink, ir.Report):
+                    self.place(sink.value)
+                    for s in sink.sweeps:
+                        self.choose(s)
+                elif isinstance(sink, ir.Expect):
+                    self.place(sink.condition)
+            for _, let in x.lets:
+                self._let(let)
+            ends.append(len(self.order))
+        steps: list[Step] = self._loads()
+        pending = dict(self.chosen)
+        done = 0
+        for x, end in zip(self.program.experiments, ends, strict=True):
+            for run in self.order[done:end]:
+                for s in ir.sweeps_of(run):
+                    if s.digest in pending:
+                        steps.append(_choose(pending.pop(s.digest)))
+                steps += self._steps_of(run)
+            done = end
+            needed = {s.digest for sink in x.sinks if isinstance(sink, ir.Report) for s in sink.sweeps}
+            needed |= {n.sweep.digest for n in ir.walk(*x.sinks) if isinstance(n, ir.Coord)}
+            steps += [_choose(pending.pop(d)) for d in list(pending) if d in needed]
+            steps += [SinkStep(s) for s in x.sinks]
+        return Plan(self.program.name, steps)
+
+    def _let(self, node: ir.Node) -> None:
+        """A binding that is still there (pass dce is off, or a sink uses it) is computed."""
+        if isinstance(node, ir.Forward):
+            if any(node == r for r in self.order):
+                return
+            site = ir.Site(node.model, "logits", (), type=PlainType("Site"), span=node.span)
+            swept = tuple(a for s in ir.sweeps_of(node) for a in s.axes)
+            node = ir.Read(node, site, type=TensorType(axes=swept), span=node.span)
+        self.place(node)
+
+    def _loads(self) -> list[Step]:
+        """Models in the order in which runs need them; a training needs its own start."""
+        names = {n.digest: name for name, n in self.program.models}
+        found: dict[str, Step] = {}
+
+        def need(model: ir.Node) -> None:
+            if model.digest in found:
+                return
+            name = names.get(model.digest, "model")
+            if isinstance(model, ir.Train):
+                found[model.digest] = TrainStep(model, name)
+            else:
+                found[model.digest] = LoadStep(model, name)
+
+        for run in self.order:
+            need(run.model)
+        return list(found.values())
+
+    def _steps_of(self, run: ir.Forward) -> list[RunStep]:
+        outputs = list(self.outputs.get(run.digest, {}).values())
+        grads = list(self.grads.get(run.digest, {}).values())
+        sweeps = ir.sweeps_of(run)
+        if self.schedule.fuse:
+            return [RunStep(run, sweeps, outputs, grads, self.schedule.batch)]
+        alone = [RunStep(run, sweeps, [o], [], self.schedule.batch) for o in outputs]
+        return alone + [RunStep(run, sweeps, [], [g], self.schedule.batch) for g in grads]
+
+    # -- placing expressions
+
+    def place(self, node: ir.Node) -> None:
+        """See to it that `node` can be evaluated once all steps before it are done."""
+        if node.digest in self.placed:
+            return
+        self.placed.add(node.digest)
+        if isinstance(node, ir.Coord):
+            self.choose(node.sweep)
+            return
+        runs = self.direct(node)
+        if not runs:
+            for child in node.children:
+                self.place(child)
+            return
+        if isinstance(node, ir.Grad):
+            self._place_grad(node)
+        elif self.fusable(node):
+            self._place_output(node)
+        else:
+            for child in node.children:
+                self.place(child)
+
+    def choose(self, sweep: ir.Sweep) -> None:
+        """A computed domain: its score is placed, its choice is a step."""
+        if isinstance(sweep.domain, ir.Top) and sweep.digest not in self.chosen:
+            self.place(sweep.domain.score)
+            self.chosen[sweep.digest] = sweep
+
+    def _place_output(self, node: ir.Node) -> None:
+        for run in self.direct(node):
+            self.ensure(run)
+        for s in ir.sweeps_of(node):
+            self.choose(s)
+        last = max(self.direct(node), key=self.order.index)
+        if self._unready(node, last):
+            if isinstance(node, ir.Read):
+                wide, _ = generalise(node)
+                self.outputs.setdefault(last.digest, {})[wide.digest] = wide
+                return
+            for child in node.children:
+                self.place(child)
+            return
+        self.outputs.setdefault(last.digest, {})[node.digest] = node
+        self._place_others(node, last)
+
+    def _unready(self, node: ir.Node, run: ir.Forward) -> bool:
+        """Whether a value depends on a computed sweep whose points this run does not wait for."""
+        own = {s.digest for s in ir.sweeps_of(run)}
+        return any(isinstance(s.domain, ir.Top) and s.digest not in own for s in ir.sweeps_of(node))
+
+    def _place_others(self, node: ir.Node, run: ir.Forward) -> None:
+        """Parts that do not depend on `run` are kept by earlier steps."""
+        for child in node.children:
+            if isinstance(child, (ir.Forward, ir.Sweep, ir.Site)):
+                continue
+            reached = self.direct(child)
+            if run in reached:
+                self._place_others(child, run)
+            elif reached:
+                self.place(child)
+
+    def _place_grad(self, node: ir.Grad) -> None:
+        for run in self.direct(node):
+            self.ensure(run)
+        if self._unready(node, node.run):
+            wide, _ = generalise(node)
+            assert isinstance(wide, ir.Grad)
+            node = wide
+        if any(r != node.run and node.run in self.upstream(r) for r in self.direct(node.scalar)):
+            raise fail(
+                "MI0601",
+                "not implemented: a gradient through another run's edits",
+                node.span,
+                help="right-hand sides of edits are constants for gradients",
+            )
+        self.grads.setdefault(node.run.digest, {})[node.digest] = node
+        self._place_others(node.scalar, node.run)
+
+    def upstream(self, run: ir.Forward) -> set[ir.Forward]:
+        """The runs whose values a run's edits use."""
+        return {n for e in run.edits for n in ir.walk(e.value) if isinstance(n, ir.Forward)}
+
+    def ensure(self, run: ir.Forward) -> None:
+        """Order a run after everything that its edits need."""
+        if run in self.order:
+            return
+        for s in ir.sweeps_of(run):
+            self.choose(s)
+        for edit in run.edits:
+            self.place(edit.value)
+        if run not in self.order:
+            self.order.append(run)
+
+    # -- properties of expressions
+
+    def direct(self, node: ir.Node) -> tuple[ir.Forward, ...]:
+        """The runs that an expression reads itself (not through another run's edits)."""
+        known = self._direct.get(node.digest)
+        if known is None:
+            found: dict[str, ir.Forward] = {}
+            if isinstance(node, (ir.Read, ir.Grad)):
+                found[node.run.digest] = node.run
+                if isinstance(node, ir.Grad):
+                    found |= {r.digest: r for r in self.direct(node.scalar)}
+            elif not isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord)):
+                for child in node.children:
+                    found |= {r.digest: r for r in self.direct(child)}
+            known = self._direct[node.digest] = tuple(found.values())
+        return known
+
+    def fusable(self, node: ir.Node) -> bool:
+        """Whether a value can be computed lane by lane and example by example."""
+        known = self._fusable.get(node.digest)
+        if known is None:
+            known = self._fusable[node.digest] = not has_self(node) and self._is_fusable(node)
+        return known
+
+    def _is_fusable(self, node: ir.Node) -> bool:
+        if isinstance(node, (ir.Read, ir.Const, ir.Column, ir.Coord, ir.Weight)):
+            return True
+        if isinstance(node, ir.Grad) or not isinstance(node, (ir.Apply, ir.Reduce, ir.Select)):
+            return False
+        mixed: set[str] = set()
+        if isinstance(node, ir.Reduce):
+            mixed = {a.name for a in node.axes}
+        elif isinstance(node, ir.Select):
+            mixed = {node.axis.name}
+        elif "over" in dict(node.attrs):
+            mixed = {str(dict(node.attrs)["over"])}
+        crossing = {"batch"} | {a.name for s in ir.sweeps_of(node) for a in s.axes}
+        crossing |= {a.name for c in node.children for s in ir.sweeps_of(c) for a in s.axes}
+        if mixed & crossing:
+            return False
+        return all(self.fusable(c) for c in node.children)
+
+
+def _choose(sweep: ir.Sweep) -> ChooseStep:
+    return ChooseStep(sweep, "its points are computed: a new stage")

@@ -1,0 +1,184 @@
+"""The main road: a spec file through checking, binding, passes and plan, to `explain` or `run`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from midsl.diagnostics.model import Bag
+from midsl.ir import nodes as ir
+from midsl.ir.program import Program
+from midsl.ir.text import print_program
+from midsl.passes.pipeline import OPTIONAL, Optimised, optimise
+from midsl.plan.bind import Binder
+from midsl.plan.build import build
+from midsl.plan.choose import choose_points
+from midsl.plan.results import Results
+from midsl.plan.session import Session, Totals
+from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, TrainStep
+from midsl.plan.train import Trainer
+from midsl.sema.check import check_source, read_source
+from midsl.sema.filefacts import FileFacts
+from midsl.show.progress import progress
+from midsl.source import SourceFile
+from midsl.store.rows import CellRow, CheckRow, ResultTable
+
+
+@dataclass
+class Compiled:
+    """A spec that is ready to run: its program as written and optimised, its plan, its inputs."""
+
+    source: SourceFile
+    program: Program
+    optimised: Optimised
+    plan: Plan
+    binder: Binder
+    trainer: Trainer
+    bag: Bag
+
+    def session(self) -> Session:
+        """A fresh state to execute or to count the plan in."""
+        return Session(self.plan, self.binder, self.optimised.program.roots)
+
+    def naive(self) -> Session:
+        """The plan that no pass has touched: one run per value, point and occurrence."""
+        plain = optimise(self.program, self.binder, OPTIONAL)
+        return Session(build(plain.program, plain.schedule), self.binder, plain.program.roots)
+
+
+def compile_spec(
+    path: Path, params: Mapping[str, str] | None = None, off: Collection[str] = (), trust: bool = False
+) -> Compiled:
+    """Check, bind and plan a spec; nothing runs and nothing is written.
+
+    Raises:
+        MiError: every error that checking or binding found.
+    """
+    source = read_source(path)
+    first = check_source(source, FileFacts(), params, trust)
+    first.require()
+    trainer = Trainer()
+    bag = Bag()
+    binder = Binder(folder=path.resolve().parent, bag=bag, trainer=trainer, trust=trust)
+    with working_in(binder.folder):
+        checked = check_source(source, binder, params, trust)
+        program = checked.require()
+        bag.extend(checked.bag)
+        optimised = optimise(program, binder, off)
+        plan = build(optimised.program, optimised.schedule)
+    return Compiled(source, program, optimised, plan, binder, trainer, bag)
+
+
+class working_in:
+    """Paths in a spec are relative to the spec."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        self.before = Path.cwd()
+        os.chdir(self.folder)
+
+    def __exit__(self, *exc: object) -> None:
+        os.chdir(self.before)
+
+
+@dataclass
+class Stage:
+    """What one experiment gave."""
+
+    experiment: str
+    tables: list[ResultTable] = field(default_factory=list)
+    checks: list[CheckRow] = field(default_factory=list)
+    plots: list[tuple[ir.Plot, ResultTable]] = field(default_factory=list)
+    cells: list[CellRow] = field(default_factory=list)
+
+
+@dataclass
+class Execution:
+    """Executes a plan; `totals` counts what was done, `stages` holds what came out."""
+
+    compiled: Compiled
+    totals: Totals = field(default_factory=Totals)
+    stages: list[Stage] = field(default_factory=list)
+
+    def run(self, on_stage: Any = None) -> None:
+        """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
+        session = self.compiled.session()
+        results = Results(session.evaluator)
+        cells: list[CellRow] = []
+        tables: dict[str, ResultTable] = {}
+        current: Stage | None = None
+
+        def close() -> None:
+            nonlocal cells
+            if current is not None:
+                current.cells, cells = cells, []
+                self.stages.append(current)
+                if on_stage is not None:
+                    on_stage(current)
+
+        with working_in(self.compiled.binder.folder):
+            for step in self.compiled.plan.steps:
+                began, cpu = time.perf_counter(), time.process_time()
+                if isinstance(step, (LoadStep, TrainStep)):
+                    self.compiled.binder.graph(step.model)
+                    cells.append(self._cell(step, step.model.digest, began, cpu, Totals()))
+                elif isinstance(step, RunStep):
+                    done = Totals()
+                    p = session.prepare(step)
+                    with progress(step.name or "run", p.lanes * len(p.part)) as advance:
+                        for n in session.execute(step, done):
+                            advance(n, "")
+                    self.totals.add(done)
+                    cells.append(self._cell(step, step.run.digest, began, cpu, done))
+                elif isinstance(step, ChooseStep):
+                    choose_points(session, step.sweep)
+                else:
+                    sink = step.sink
+                    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot))
+                    if current is None or current.experiment != sink.experiment:
+                        close()
+                        current = Stage(sink.experiment)
+                    if isinstance(sink, ir.Report):
+                        tables[sink.digest] = results.report(sink)
+                        current.tables.append(tables[sink.digest])
+                    elif isinstance(sink, ir.Expect):
+                        current.checks.append(results.expect(sink))
+                    else:
+                        current.plots.append((sink, tables[sink.value.digest]))
+            close()
+        self.session = session
+
+    def _cell(self, step: object, key: str, began: float, cpu: float, done: Totals) -> CellRow:
+        trained = self.compiled.trainer.done.get(key)
+        status = "reused" if trained is not None and trained.cached else "done"
+        return CellRow(
+            node_key=key,
+            name=getattr(step, "name", ""),
+            kind=type(step).__name__.removesuffix("Step").lower(),
+            status=status,
+            reused_from=None,
+            seconds=time.perf_counter() - began,
+            cpu_seconds=time.process_time() - cpu,
+            forwards=done.forwards,
+            layer_tokens=done.layer_tokens,
+            flops=done.flops,
+            bytes=done.bytes,
+            peak_bytes=done.peak_bytes,
+        )
+
+
+def spec_hash(source: SourceFile) -> str:
+    """sha256 of the text."""
+    return hashlib.sha256(source.text.encode()).hexdigest()
+
+
+def ir_text(compiled: Compiled) -> str:
+    """The optimised program as text."""
+    return print_program(compiled.optimised.program)

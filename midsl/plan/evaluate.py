@@ -1,0 +1,351 @@
+"""Evaluating expressions over many points at once.
+
+Two ways to hold a value that depends on sweeps. Inside a run's step it has one flat axis ``"@"``, a
+row per lane of the chunk at hand. Once all points are there it is on the *grid*: real axes such as
+`layer` and `head`, so that reductions over them are ordinary reductions. Either way an operation is
+the same call on named tensors, which is what the law of axis names is for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from midsl.ir import nodes as ir
+from midsl.ir.types import Axis, TensorType
+from midsl.ops.index import select
+from midsl.ops.named import NT
+from midsl.ops.reduce import reduce
+from midsl.ops.registry import apply_op
+from midsl.plan.domains import Domains, Table, is_dense
+from midsl.plan.inputs import Inputs, Rows, owner_of
+from midsl.sema.tensors import stretch
+
+POINT = "@"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A value kept for later: over the product of its sweeps (axis "@" first), or over none."""
+
+    sweeps: tuple[ir.Sweep, ...]
+    value: NT
+
+
+class Source(Protocol):
+    """Where reads of the run at hand come from."""
+
+    run: ir.Forward
+
+    def read(self, site: ir.Site, env: Env) -> NT:
+        """The value of a site at the points of `env`: "@" first if there are sweeps."""
+        ...
+
+
+@dataclass(frozen=True)
+class Env:
+    """Where an expression is evaluated: at which points, for which rows, inside which run."""
+
+    table: Table | None = None
+    rows: slice | None = None
+    source: Source | None = None
+    lanes: Tensor | None = None
+    fixed: dict[str, int] = field(default_factory=dict)
+    self_value: NT | None = None
+
+    @property
+    def digests(self) -> frozenset[str]:
+        return self.table.digests if self.table is not None else frozenset()
+
+
+GRID = Env()
+
+
+@dataclass
+class Evaluator:
+    """Evaluates IR over stored values."""
+
+    inputs: Inputs
+    domains: Domains
+    rows: Rows
+    store: dict[str, Stored] = field(default_factory=dict)
+
+    def grid(self, node: ir.Node) -> NT:
+        """The value over all points, with the sweeps' axes as real axes."""
+        return self.eval(node, GRID, {})
+
+    def eval(self, node: ir.Node, env: Env, memo: dict[str, NT]) -> NT:
+        """The value of a tensor expression; `memo` lives as long as `env` does."""
+        done = memo.get(node.digest)
+        if done is None:
+            done = memo[node.digest] = self._eval(node, env, memo)
+        return done
+
+    def _eval(self, node: ir.Node, env: Env, memo: dict[str, NT]) -> NT:
+        if env.table is not None and env.table.sweeps and not has_self(node):
+            if not any(s.digest in env.digests for s in ir.sweeps_of(node)):
+                plain = replace(env, table=None)
+                return self._lift(self.eval(node, plain, {}), node, env)
+        stored = self.store.get(node.digest)
+        if stored is not None:
+            return self._stored(stored, env)
+        method = getattr(self, "_" + type(node).__name__.lower())
+        value: NT = method(node, env, memo)
+        return value
+
+    def _stored(self, stored: Stored, env: Env) -> NT:
+        value = stored.value
+        if stored.sweeps:
+            if env.table is not None:
+                at = env.table.flat(stored.sweeps, self.domains)
+                value = NT(value.data[at.to(value.data.device)], value.axes)
+            else:
+                names: list[str] = []
+                sizes: list[int] = []
+                for s in stored.sweeps:
+                    n, z = self.domains.grid(s)
+                    names += n
+                    sizes += z
+                value = NT(value.data.reshape(*sizes, *value.data.shape[1:]), (*names, *value.axes[1:]))
+        return self._cut(value, env)
+
+    def _cut(self, value: NT, env: Env) -> NT:
+        if env.rows is not None and "batch" in value.axes:
+            dim = value.dim("batch")
+            value = NT(value.data.narrow(dim, env.rows.start, env.rows.stop - env.rows.start), value.axes)
+        for axis, at in env.fixed.items():
+            if axis in value.axes:
+                value = select(value, axis, at)
+        return value
+
+    def _lift(self, value: NT, node: ir.Node, env: Env) -> NT:
+        """Pick, along axes that a sweep of the point table also has, each point's own entry."""
+        assert env.table is not None
+        for s in env.table.sweeps:
+            shared = [a for a in s.axes if a.name in value.axes and _same(node, a)] if is_dense(s) else []
+            if not shared:
+                continue
+            first = True
+            for a in shared:
+                i = s.axes.index(a)
+                coords = self.domains.column(s, i)[env.table.index[s.digest]]
+                own = next(x for x in node.tensor_type.axes if x.name == a.name)
+                if own.labels is not None:
+                    coords = torch.tensor(
+                        [own.labels.index(int(c)) for c in coords.tolist()], dtype=torch.int64
+                    )
+                value = select(value, a.name, NT(coords, (POINT,)))
+                first = False
+            assert not first
+        return value
+
+    # -- leaves
+
+    def _const(self, node: ir.Const, env: Env, memo: dict[str, NT]) -> NT:
+        v = node.value
+        kind = torch.bool if isinstance(v, bool) else torch.int64 if isinstance(v, int) else torch.float64
+        return NT(torch.tensor(v, dtype=kind), ())
+
+    def _column(self, node: ir.Column, env: Env, memo: dict[str, NT]) -> NT:
+        return self._cut(self.rows.column(node), env)
+
+    def _weight(self, node: ir.Weight, env: Env, memo: dict[str, NT]) -> NT:
+        return NT(self.inputs.weight(node.model, node.name, node.layer), node.tensor_type.names)
+
+    def _coord(self, node: ir.Coord, env: Env, memo: dict[str, NT]) -> NT:
+        values = self.domains.column(node.sweep, node.index)
+        if env.table is not None:
+            return NT(values[env.table.index[node.sweep.digest]], (POINT,))
+        names, sizes = self.domains.grid(node.sweep)
+        return NT(values.reshape(sizes), names)
+
+    def _self(self, node: ir.Self, env: Env, memo: dict[str, NT]) -> NT:
+        assert env.self_value is not None, "`self` outside an edit reached the executor"
+        return env.self_value
+
+    def _read(self, node: ir.Read, env: Env, memo: dict[str, NT]) -> NT:
+        if env.source is not None and env.source.run == node.run:
+            return self._cut_fixed(env.source.read(node.site, env), env)
+        return self._generalised(node, env)
+
+    def _grad(self, node: ir.Grad, env: Env, memo: dict[str, NT]) -> NT:
+        return self._generalised(node, env)
+
+    def _cut_fixed(self, value: NT, env: Env) -> NT:
+        for axis, at in env.fixed.items():
+            if axis in value.axes:
+                value = select(value, axis, at)
+        return value
+
+    def _generalised(self, node: ir.Read | ir.Grad, env: Env) -> NT:
+        """A read at computed points of a family that was stored whole."""
+        wide, coords = generalise(node)
+        stored = self.store.get(wide.digest)
+        if stored is None:
+            raise AssertionError(f"the plan never stored {node.site.name} of a run that it needs")
+        value = self._stored(stored, env)
+        for axis, coord in coords:
+            value = select(value, axis, self._coord(coord, env, {}))
+        return value
+
+    # -- operations
+
+    def _apply(self, node: ir.Apply, env: Env, memo: dict[str, NT]) -> NT:
+        args = [self.eval(a, env, memo) for a in node.args]
+        attrs = dict(node.attrs)
+        over = attrs.get("over")
+        mask = self._mask(node.args[0], (str(over),), env) if over in ("pos", "batch", "key_pos") else None
+        return apply_op(node.op, args, attrs, mask=mask)
+
+    def _select(self, node: ir.Select, env: Env, memo: dict[str, NT]) -> NT:
+        x = self.eval(node.arg, env, memo)
+        axis, index = node.axis, node.index
+        if isinstance(index, ir.Slice) or (isinstance(index, ir.Const) and isinstance(index.value, tuple)):
+            if axis.name in ("pos", "key_pos"):
+                return self._restretch(x, axis, stretch(index), env)
+            if isinstance(index, ir.Slice):
+                return select(x, axis.name, list(range(x.size(axis.name)))[index.lo : index.hi : index.step])
+            return select(x, axis.name, [_place(axis, v) for v in index.value])  # type: ignore[union-attr]
+        if isinstance(index, ir.Column) and not isinstance(index.type, TensorType):
+            return self._restretch(x, axis, index.name, env)
+        if isinstance(index, ir.Const):
+            at = (
+                int(index.value)
+                if axis.name in ("pos", "key_pos") and not axis.labels
+                else _place(axis, index.value)
+            )  # type: ignore[arg-type]
+            return select(x, axis.name, at)
+        return select(x, axis.name, self.eval(index, env, memo))
+
+    def _restretch(self, x: NT, axis: Axis, span: str, env: Env) -> NT:
+        """From one stretch of the row to another inside it."""
+        at, _ = self.rows.stretch(axis.owner, span)
+        base, _ = self.rows.stretch(axis.owner, axis.span)
+        index = NT(at.data - base.data[:, :1], ("batch", axis.name))
+        index = NT(index.data.clamp(0, x.size(axis.name) - 1), index.axes)
+        return select(x, axis.name, self._cut(index, replace(env, fixed={})))
+
+    def _reduce(self, node: ir.Reduce, env: Env, memo: dict[str, NT]) -> NT:
+        x = self.eval(node.arg, env, memo)
+        names = tuple(a.name for a in node.axes)
+        mask = self._mask(node.arg, names, env)
+        if node.where is not None:
+            where = self.eval(node.where, env, memo)
+            mask = where if mask is None else apply_op("and", [where, mask], {})
+        missing = [n for n in names if n not in x.axes]
+        if missing:  # the value does not depend on it, but its type says that it is there
+            x = self._spread(x, node, missing)
+        return reduce(node.op, x, names, mask)
+
+    def _spread(self, x: NT, node: ir.Reduce, missing: list[str]) -> NT:
+        sizes = dict(x.sizes)
+        for a in node.axes:
+            if a.name in missing:
+                sizes[a.name] = (
+                    a.size if a.size is not None else self.rows.stretch(a.owner, a.span)[1].size(a.name)
+                )
+        return x.expand(sizes)
+
+    def _mask(self, arg: ir.Node, names: tuple[str, ...], env: Env) -> NT | None:
+        """Which elements count in a reduction over `names`: real positions, eligible rows."""
+        axes = {a.name: a for a in arg.tensor_type.axes}
+        masks: list[NT] = []
+        for name in ("pos", "key_pos"):
+            axis = axes.get(name)
+            if axis is None or axis.owner not in self.rows.owners or not {name, "batch"} & set(names):
+                continue
+            _, real = self.rows.stretch(axis.owner, axis.span)
+            real = self._cut(NT(real.data, ("batch", name)), replace(env, fixed={}))
+            if bool(real.data.all()):
+                continue
+            if "batch" not in axes:
+                real = reduce("any", real, ("batch",))
+            masks.append(real)
+        if "batch" in names:
+            owner = axes["batch"].owner
+            for coord in position_coords(arg):
+                lengths = self._cut(self.rows.lengths(owner), replace(env, fixed={}))
+                masks.append(apply_op("lt", [self._coord(coord, env, {}), lengths], {}))
+        if not masks:
+            return None
+        found = masks[0]
+        for m in masks[1:]:
+            found = apply_op("and", [found, m], {})
+        return found
+
+
+def _same(node: ir.Node, axis: Axis) -> bool:
+    return any(a.name == axis.name and a.owner == axis.owner for a in node.tensor_type.axes)
+
+
+def _place(axis: Axis, value: ir.Scalar | ir.Json) -> int:
+    """Where a label stands along its axis."""
+    if axis.labels is not None:
+        return axis.labels.index(value)  # type: ignore[arg-type]
+    assert isinstance(value, int)
+    return value
+
+
+_SELF: dict[str, bool] = {}
+
+
+def has_self(node: ir.Node) -> bool:
+    """Whether an expression mentions `self` (not inside another run's edits)."""
+    known = _SELF.get(node.digest)
+    if known is None:
+        if isinstance(node, ir.Self):
+            known = True
+        elif isinstance(node, (ir.Forward, ir.Sweep, ir.Read, ir.Grad)):
+            known = False
+        else:
+            known = any(has_self(c) for c in node.children)
+        _SELF[node.digest] = known
+    return known
+
+
+def position_coords(node: ir.Node) -> tuple[ir.Coord, ...]:
+    """Swept coordinates that an expression uses as positions: rows shorter than that don't count."""
+    found: dict[str, ir.Coord] = {}
+    for n in ir.walk(node):
+        pairs: tuple[tuple[str, ir.Node], ...] = ()
+        if isinstance(n, ir.Site):
+            pairs = n.select
+        elif isinstance(n, ir.Select):
+            pairs = ((n.axis.name, n.index),)
+        for name, index in pairs:
+            if name in ("pos", "key_pos") and isinstance(index, ir.Coord):
+                found[index.digest] = index
+    free = {s.digest for s in ir.sweeps_of(node)}
+    return tuple(c for c in found.values() if c.sweep.digest in free)
+
+
+def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Coord], ...]]:
+    """The same read with swept indices left whole, and the indices that were taken out."""
+    site = node.site
+    coords = tuple((a, i) for a, i in site.select if isinstance(i, ir.Coord))
+    select_ = tuple((a, ir.Star() if isinstance(i, ir.Coord) else i) for a, i in site.select)
+    wide = ir.Site(
+        site.model, site.name, select_, site.view, site.view_part, site.minus, type=site.type, span=site.span
+    )
+    if isinstance(node, ir.Grad):
+        return ir.Grad(node.scalar, node.run, wide, type=node.type, span=node.span), coords
+    return ir.Read(node.run, wide, type=node.type, span=node.span), coords
+
+
+__all__ = [
+    "GRID",
+    "POINT",
+    "Domains",
+    "Env",
+    "Evaluator",
+    "Inputs",
+    "Source",
+    "Stored",
+    "generalise",
+    "has_self",
+    "owner_of",
+    "position_coords",
+]

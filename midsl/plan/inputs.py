@@ -1,0 +1,77 @@
+"""What evaluation needs of the outside: rows of data parts, weights, and which rows are real."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from midsl.data.dataset import Part
+from midsl.data.spans import span_positions
+from midsl.ir import nodes as ir
+from midsl.ops.named import NT
+
+
+class Inputs(Protocol):
+    """Bound data and models."""
+
+    def part(self, node: ir.Part) -> Part:
+        """The rows of a part."""
+        ...
+
+    def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
+        """A weight by field name, in TransformerLens' orientation."""
+        ...
+
+
+@dataclass
+class Rows:
+    """Data parts by axis owner, and named tensors made from their columns."""
+
+    inputs: Inputs
+    owners: dict[str, ir.Part] = field(default_factory=dict)
+    memo: dict[tuple[str, ...], NT] = field(default_factory=dict)
+
+    @staticmethod
+    def of(inputs: Inputs, roots: tuple[ir.Node, ...]) -> Rows:
+        """Index the parts under some roots by the owner of their axes."""
+        owners = {owner_of(n): n for n in ir.walk(*roots) if isinstance(n, ir.Part)}
+        return Rows(inputs, owners)
+
+    def column(self, node: ir.Column, part: Part | None = None) -> NT:
+        """A column as a named tensor: [batch], or [batch, pos] for tokens."""
+        key = ("column", node.digest)
+        if key not in self.memo:
+            part = self.inputs.part(node.part)  # type: ignore[arg-type]
+            if node.name == "tokens":
+                value = NT(torch.from_numpy(np.ascontiguousarray(part.tokens)), ("batch", "pos"))
+            elif node.name == "next":
+                width = int((part.lengths - 1).max(initial=0))
+                value = NT(
+                    torch.from_numpy(np.ascontiguousarray(part.tokens[:, 1 : 1 + width])), ("batch", "pos")
+                )
+            else:
+                value = NT(torch.as_tensor(np.asarray(part.columns[node.name].values)), ("batch",))
+            self.memo[key] = value
+        return self.memo[key]
+
+    def stretch(self, owner: str, span: str) -> tuple[NT, NT]:
+        """Positions of a stretch and which are real: int64 and Bool [batch, pos]."""
+        key = ("stretch", owner, span)
+        if key not in self.memo:
+            at, real = span_positions(self.inputs.part(self.owners[owner]), span)
+            self.memo[key] = NT(torch.from_numpy(at), ("batch", "pos"))
+            self.memo[(*key, "real")] = NT(torch.from_numpy(np.ascontiguousarray(real)), ("batch", "pos"))
+        return self.memo[key], self.memo[(*key, "real")]
+
+    def lengths(self, owner: str) -> NT:
+        """Row lengths: int64 [batch]."""
+        return NT(torch.from_numpy(np.asarray(self.inputs.part(self.owners[owner]).lengths)), ("batch",))
+
+
+def owner_of(part: ir.Part) -> str:
+    """The owner of a part's `batch` and `pos` axes (see ``Context.data_axes``)."""
+    return f"{part.data.digest}/{part.split}"

@@ -1,0 +1,188 @@
+"""Lowering a run: the model's graph with its edits inserted, cut down to what is read.
+
+A copy of the exported graph gets the expansions that the touched sites need, an `EditOp` behind each
+edited node, and as its outputs only the captured nodes; what they don't need is removed, which is
+also what stops a run after its deepest read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from midsl.backends.eager import Counts, Runner
+from midsl.diagnostics.model import fail
+from midsl.graph.expand import SiteConflict
+from midsl.graph.sites import ModelGraph, SiteNode, specialise
+from midsl.ir import nodes as ir
+from midsl.ops.named import NT
+from midsl.plan.capture import Key, to_named
+from midsl.plan.edits import Chunk, EditOp, ordered
+from midsl.plan.evaluate import Evaluator
+from midsl.plan.project import Projection
+
+PROJECTED: Key = ("logits", None)
+
+
+@dataclass
+class Lowered:
+    """A run ready to go: its runner, what it captures, its edits."""
+
+    runner: Runner
+    captures: tuple[Key, ...]
+    nodes: Mapping[Key, SiteNode]
+    axes: Mapping[Key, tuple[str, ...]]
+    ops: tuple[EditOp, ...]
+    sizes: Mapping[str, int]
+    projection: Projection | None
+
+    def count(self, rows: int, length: int) -> Counts:
+        """What a run over `rows` rows of `length` tokens costs; nothing is computed."""
+        counts = Counts()
+        ids = torch.zeros(rows, length, dtype=torch.int64, device="meta")
+        with torch.no_grad():
+            self.runner([ids, ids], counts)
+        return counts
+
+    def run(self, tokens: Tensor, mask: Tensor, chunk: Chunk, counts: Counts) -> dict[Key, NT]:
+        """Run one chunk of lanes: every captured site with axes ("@", batch, ...)."""
+        for op in self.ops:
+            op.chunk = chunk
+        lanes = chunk.table.size
+        ids, attend = tokens[chunk.rows].repeat(lanes, 1), mask[chunk.rows].repeat(lanes, 1)
+        outputs = self.runner([ids, attend], counts)
+        return {
+            key: to_named(out, self.nodes[key].layout, self.axes[key], lanes, self.sizes)
+            for key, out in zip(self.captures, outputs, strict=True)
+        }
+
+
+def keys_of(site: ir.Site, layers: Collection[int], domains: object) -> list[Key]:
+    """The (name, layer) pairs that a site may touch, over all points of its sweeps."""
+    index = site.index("layer")
+    if index is None:
+        return [(site.name, None)]
+    if isinstance(index, ir.Const):
+        chosen = index.value if isinstance(index.value, tuple) else (index.value,)
+        return [(site.name, int(i)) for i in chosen]  # type: ignore[arg-type]
+    if isinstance(index, ir.Coord) and domains.known(index.sweep):  # type: ignore[attr-defined]
+        column = domains.column(index.sweep, index.index)  # type: ignore[attr-defined]
+        return [(site.name, int(i)) for i in column.unique().tolist()]
+    if isinstance(index, ir.Slice):
+        return [(site.name, i) for i in list(layers)[index.lo : index.hi : index.step]]
+    return [(site.name, i) for i in layers]
+
+
+def site_layers(mg: ModelGraph, name: str) -> list[int]:
+    """The layers at which a site exists."""
+    row = mg.info.site(name)
+    if row is not None and row.layers is not None:
+        return list(row.layers)
+    return list(range(mg.info.sizes.get("layer", 0)))
+
+
+def lower(
+    mg: ModelGraph,
+    run: ir.Forward,
+    captures: Collection[Key],
+    gradients: Collection[Key],
+    evaluator: Evaluator,
+    project: bool,
+) -> Lowered:
+    """Build the graph of one run.
+
+    `gradients` are captured keys at which gradients are taken; `project` leaves out the unembedding.
+    """
+    writes: dict[Key, list[ir.Edit]] = {}
+    for edit in ordered(run.edits):
+        for key in keys_of(edit.site, site_layers(mg, edit.site.name), evaluator.domains):
+            writes.setdefault(key, []).append(edit)
+    wanted = [k for k in dict.fromkeys(captures) if not (project and k == PROJECTED)]
+    try:
+        graph, nodes = specialise(mg, {*wanted, *writes}, set(writes))
+    except SiteConflict as err:
+        raise fail("MI0405", str(err), run.span, help="ask for one of them in a run of its own") from None
+    by_name = {n.name: n for n in graph.nodes}
+    last: dict[str, fx.Node] = {}
+    ops: list[EditOp] = []
+    axes = {key: _axes(mg, key) for key in {*wanted, *writes}}
+    for key, edits in writes.items():
+        site = nodes[key]
+        node = last.get(site.node, by_name[site.node])
+        op = EditOp(key, site.layout, axes[key], mg.info.sizes, tuple(edits), run, evaluator)
+        ops.append(op)
+        last[site.node] = _insert_after(graph, node, op)
+    for key in gradients:
+        name = nodes[key].node
+        node = last.get(name, by_name[name])
+        if node.target is not _require_grad:
+            last[name] = _insert_after(graph, node, _require_grad)
+    outputs = [last.get(nodes[k].node, by_name[nodes[k].node]) for k in wanted]
+    projection = None
+    if project:
+        assert mg.unembed is not None
+        projection = _projection(mg)
+        site = mg.unembed.input
+        wanted.append(PROJECTED)
+        nodes = {**nodes, PROJECTED: site}
+        axes[PROJECTED] = ("batch", "pos", "d_model")
+        outputs.append(last.get(site.node, by_name[site.node]))
+    end = next(n for n in graph.nodes if n.op == "output")
+    end.args = (tuple(outputs),)
+    graph.eliminate_dead_code()
+    blocks = {n.name: n.meta["block"] for n in graph.nodes if "block" in n.meta}
+    return Lowered(
+        Runner(graph, mg.gm, blocks), tuple(wanted), nodes, axes, tuple(ops), mg.info.sizes, projection
+    )
+
+
+def _axes(mg: ModelGraph, key: Key) -> tuple[str, ...]:
+    row = mg.info.site(key[0])
+    assert row is not None, f"{key[0]} is not in the site table"
+    return row.axes
+
+
+def _insert_after(graph: fx.Graph, node: fx.Node, function: object) -> fx.Node:
+    with graph.inserting_after(node):
+        new = graph.call_function(function, (node,))  # type: ignore[arg-type]
+    if "block" in node.meta:
+        new.meta["block"] = node.meta["block"]
+    node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+    return new
+
+
+def _require_grad(x: Tensor) -> Tensor:
+    """Make a captured value something that gradients are taken with respect to."""
+    if x.is_meta or x.requires_grad:
+        return x
+    return x.detach().requires_grad_(True)
+
+
+def _projection(mg: ModelGraph) -> Projection:
+    """The unembedding as a function of some rows of W_U."""
+    u = mg.unembed
+    assert u is not None
+    nodes = {n.name: n for n in mg.gm.graph.nodes}
+    chain = [nodes[name] for name in u.post]
+
+    def post(x: Tensor) -> Tensor:
+        for node in chain:
+            args = [x if isinstance(a, fx.Node) else a for a in node.args]
+            x = node.target(*args, **node.kwargs)  # type: ignore[operator,misc]
+        return x
+
+    weight = _attr(mg.gm, u.weight)
+    weight = weight.T if u.in_first else weight
+    bias = _attr(mg.gm, u.bias) if u.bias is not None else None
+    return Projection(weight, bias, post)
+
+
+def _attr(module: torch.nn.Module, path: str) -> Tensor:
+    found: object = module
+    for part in path.split("."):
+        found = getattr(found, part)
+    assert isinstance(found, Tensor)
+    return found.detach()

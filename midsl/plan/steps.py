@@ -1,0 +1,77 @@
+"""The steps of a plan: small records with a reason each. `explain` and `execute` walk the same list."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from midsl.ir import nodes as ir
+
+
+@dataclass
+class LoadStep:
+    """A model comes into memory."""
+
+    model: ir.Node
+    name: str
+    reason: str = ""
+
+
+@dataclass
+class TrainStep:
+    """A model is trained, or taken from the cache."""
+
+    model: ir.Train
+    name: str
+    reason: str = ""
+
+
+@dataclass
+class RunStep:
+    """A model runs over a data part with edits, for all its points; what is asked of it is kept.
+
+    Attributes:
+        run: the run.
+        outputs: values to keep, each a function of this run's sites (and of values kept before).
+        grads: gradients to take in this run.
+        sweeps: the sweep variables that the run itself depends on: their points are its lanes.
+        stacked: lanes share a run (else each point runs alone).
+    """
+
+    run: ir.Forward
+    sweeps: tuple[ir.Sweep, ...]
+    outputs: list[ir.Node] = field(default_factory=list)
+    grads: list[ir.Grad] = field(default_factory=list)
+    stacked: bool = True
+    name: str = ""
+    reason: str = ""
+
+
+@dataclass
+class ChooseStep:
+    """The points of a computed sweep are chosen: a new stage begins."""
+
+    sweep: ir.Sweep
+    reason: str = ""
+
+
+@dataclass
+class SinkStep:
+    """A report, a plot or an expect is made from kept values."""
+
+    sink: ir.Node
+    reason: str = ""
+
+
+Step = LoadStep | TrainStep | RunStep | ChooseStep | SinkStep
+
+
+@dataclass
+class Plan:
+    """Steps in order."""
+
+    name: str
+    steps: list[Step]
+
+    @property
+    def runs(self) -> list[RunStep]:
+        return [s for s in self.steps if isinstance(s, RunStep)]

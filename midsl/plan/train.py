@@ -1,0 +1,180 @@
+"""Training a toy inside a spec: one opaque, seeded step whose result is cached by fingerprint.
+
+The loss is an IR expression over a run of the model on its data. Each step runs a minibatch of rows
+through the exported graph and evaluates that expression, with gradients for the weights. The cache
+key covers the recipe, the starting weights and the rows, so a changed comment never retrains.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from midsl.cachedir import cache_dir
+from midsl.data.dataset import Column, Part
+from midsl.diagnostics.model import fail
+from midsl.graph.sites import build_model_graph
+from midsl.ir import nodes as ir
+from midsl.models.loaded import LoadedModel, weights_sha256
+from midsl.plan.bind import Binder
+from midsl.plan.capture import Captured
+from midsl.plan.domains import Domains, Table
+from midsl.plan.edits import Chunk
+from midsl.plan.evaluate import Env, Evaluator
+from midsl.plan.inputs import Rows
+from midsl.plan.lower import keys_of, lower, site_layers
+from midsl.backends.eager import Counts
+from midsl.show.progress import progress
+
+RECIPE = 1
+"""Raised whenever the same settings would train to other weights."""
+
+
+@dataclass
+class Training:
+    """What a training was: for the record of the run."""
+
+    steps: int
+    loss: float
+    seconds: float
+    cached: bool
+
+
+@dataclass
+class Trainer:
+    """Trains, or takes the result from the cache; `done` keeps what each training was."""
+
+    done: dict[str, Training] = field(default_factory=dict)
+
+    def __call__(self, binder: Binder, node: ir.Train) -> LoadedModel:
+        """The trained model: raises MI0703 (exit code 4) if the loss stops being a number."""
+        start = binder._call(node.model.ref, node.model.args, node.model) if isinstance(node.model, ir.Model) else None
+        if start is None:
+            raise fail("MI0601", "not implemented: training a trained model further", node.span)
+        assert isinstance(node.data, ir.Part)
+        part = binder.part(node.data)
+        options = dict(node.options)
+        path = cache_dir() / "trained" / f"{_key(node, start, binder)}.safetensors"
+        began = time.perf_counter()
+        cached = path.exists()
+        if cached:
+            loss = _load(start, path)
+        else:
+            loss = _train(node, start, part, options)
+            _save(start, path, loss)
+        self.done[node.digest] = Training(int(options["steps"]), loss, time.perf_counter() - began, cached)
+        start.module.requires_grad_(False)
+        return replace(start, weights_sha256=weights_sha256(start.module))
+
+
+def _key(node: ir.Train, start: LoadedModel, binder: Binder) -> str:
+    """Everything that decides the trained weights."""
+    assert isinstance(node.data, ir.Part)
+    parts = [
+        RECIPE,
+        node.loss.digest,
+        list(map(list, node.options)),
+        start.key,
+        start.weights_sha256,
+        binder.dataset(node.data.data).fingerprint,
+        node.data.side,
+        node.data.split,
+        torch.__version__.split("+")[0],
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _save(model: LoadedModel, path, loss: float) -> None:  # type: ignore[no-untyped-def]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    tensors = {n: t.detach().clone().contiguous() for n, t in model.module.state_dict().items()}
+    save_file(tensors, temporary, metadata={"loss": repr(loss)})
+    temporary.replace(path)
+
+
+def _load(model: LoadedModel, path) -> float:  # type: ignore[no-untyped-def]
+    from safetensors import safe_open
+
+    model.module.load_state_dict(load_file(path))
+    with safe_open(path, framework="pt") as f:
+        return float(f.metadata()["loss"])
+
+
+class _Minibatch:
+    """Inputs whose one data part is the minibatch at hand."""
+
+    def __init__(self, part: Part) -> None:
+        self.rows = part
+
+    def part(self, node: ir.Part) -> Part:
+        return self.rows
+
+    def weight(self, model: ir.Node, name: str, layer: int | None) -> torch.Tensor:
+        raise fail("MI0601", "not implemented: weights in a training loss", model.span)
+
+
+def _train(node: ir.Train, model: LoadedModel, part: Part, options: dict[str, float | str]) -> float:
+    mg = build_model_graph(model)
+    weights = [p for p in model.module.parameters()]
+    for w in weights:
+        w.requires_grad_(True)
+    runs = [n for n in ir.walk(node.loss) if isinstance(n, ir.Forward)]
+    if len(runs) != 1 or runs[0].edits:
+        raise fail("MI0601", "not implemented: a training loss over edited or several runs", node.span)
+    run = runs[0]
+    domains = Domains()
+    evaluator = Evaluator(_Minibatch(part), domains, Rows({}, {}))  # type: ignore[arg-type]
+    reads = [n for n in ir.walk(node.loss) if isinstance(n, ir.Read)]
+    keys = [k for r in reads for k in keys_of(r.site, site_layers(mg, r.site.name), domains)]
+    lowered = lower(mg, run, keys, [], evaluator, project=False)
+    optimiser = _optimiser(weights, options)
+    generator = torch.Generator().manual_seed(int(options["seed"]))
+    steps, size = int(options["steps"]), int(options["batch"])
+    warmup = float(options["warmup"])
+    table = Table.product((), domains)
+    tail: list[float] = []
+    with progress("training", steps) as advance:
+        for step in range(steps):
+            rows = torch.randint(len(part), (size,), generator=generator).numpy()
+            batch = _take(part, rows)
+            inputs = _Minibatch(batch)
+            evaluator.inputs, evaluator.rows = inputs, Rows.of(inputs, (node.loss,))  # type: ignore[assignment]
+            for group in optimiser.param_groups:
+                group["lr"] = float(options["lr"]) * min(1.0, (step + 1) / warmup if warmup else 1.0)
+            mask = torch.arange(batch.tokens.shape[1])[None, :] < torch.from_numpy(batch.lengths)[:, None]
+            chunk = Chunk(table, slice(0, size))
+            values = lowered.run(torch.from_numpy(batch.tokens), mask.to(torch.int64), chunk, Counts())
+            captured = Captured(run, values, evaluator.rows, domains)
+            loss = evaluator.eval(node.loss, Env(table, slice(0, size), captured, torch.zeros(1, dtype=torch.int64)), {}).data
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                raise fail("MI0703", f"the loss is {value} at step {step}", node.span, label="this training", help="lower the learning rate", exit_code=4)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            tail = [*tail[-19:], value]
+            advance(1, f"loss {value:.3f}")
+    return float(np.mean(tail))
+
+
+def _take(part: Part, rows: np.ndarray) -> Part:
+    columns = {
+        n: Column(c.kind, [c.values[i] for i in rows] if isinstance(c.values, list) else c.values[rows]) for n, c in part.columns.items()
+    }
+    return Part(part.tokens[rows], part.lengths[rows], columns)
+
+
+def _optimiser(weights: list[torch.nn.Parameter], options: dict[str, float | str]) -> torch.optim.Optimizer:
+    lr, wd = float(options["lr"]), float(options["wd"])
+    if options["optim"] == "sgd":
+        return torch.optim.SGD(weights, lr=lr, momentum=float(options["momentum"]), weight_decay=wd)
+    betas = (float(options["beta1"]), float(options["beta2"]))
+    kind = torch.optim.AdamW if options["optim"] == "adamw" else torch.optim.Adam
+    return kind(weights, lr=lr, betas=betas, weight_decay=wd)

@@ -1,0 +1,384 @@
+"""The functions of the language itself: reductions, elementwise maths, grad, except, top, train.
+
+All else that a spec calls is written in `.mi` in the standard library on top of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from midsl.diagnostics.model import fail
+from midsl.diagnostics.suggest import did_you_mean
+from midsl.ir import nodes as ir
+from midsl.ir.types import PlainType, TensorType
+from midsl.sema import tensors
+from midsl.sema.calls import axis_names
+from midsl.sema.lenses import split_subspace
+from midsl.sema.runs import as_part, except_
+from midsl.sema.sites import read
+from midsl.sema.tensors import apply, as_tensor
+from midsl.sema.values import (
+    BuiltinV,
+    ConstV,
+    FnV,
+    ModelV,
+    OptimV,
+    RunV,
+    SitesV,
+    SiteV,
+    TensorV,
+    TopV,
+    Value,
+)
+from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.elaborate import Elaborator, Scope
+
+REDUCTIONS = ("mean", "sum", "min", "max", "count", "all", "any", "std", "var")
+UNARY = ("abs", "exp", "log", "sqrt", "relu", "gelu", "silu", "sigmoid", "tanh", "sign", "square")
+PAIRWISE = ("minimum", "maximum")
+ALONG = {"softmax": None, "log_softmax": "nat", "normalize": None, "cumsum": None}
+ACROSS = {"logsumexp": None, "norm": None, "argmax": None, "argmin": None}
+CONTRACT = {"dot": "dot", "cosine": "cosine", "kl_divergence": "kl", "js_divergence": "js"}
+OPTIMISERS = {
+    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.0, "warmup": 0.0},
+    "adamw": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.01, "warmup": 0.0},
+    "sgd": {"lr": 1e-2, "momentum": 0.0, "wd": 0.0, "warmup": 0.0},
+}
+
+
+class Args:
+    """The arguments of one builtin call, taken by name; what is left over is an error."""
+
+    def __init__(self, e: Elaborator, fn: str, node: ast.Call, scope: Scope, names: tuple[str, ...]) -> None:
+        self.e, self.fn, self.node, self.scope = e, fn, node, scope
+        self.given: dict[str, ast.Expr] = {}
+        free = iter(names)
+        for arg in node.args:
+            name = arg.name if arg.name is not None else next(free, None)
+            if name is None:
+                raise fail("MI0208", f"`{fn}` takes {len(names)} arguments", arg.span, label="one too many")
+            if name not in names:
+                raise fail(
+                    "MI0206",
+                    f"`{fn}` has no parameter `{name}`",
+                    arg.span,
+                    label="not a parameter",
+                    help=did_you_mean(name, names) or f"parameters: {', '.join(names)}",
+                )
+            if name in self.given:
+                raise fail("MI0204", f"`{name}` is given twice", arg.span)
+            self.given[name] = arg.value
+
+    def expr(self, name: str) -> ast.Expr:
+        if name not in self.given:
+            raise fail(
+                "MI0207", f"`{self.fn}` needs `{name}`", self.node.span, label="an argument is missing"
+            )
+        return self.given[name]
+
+    def value(self, name: str) -> Value:
+        return self.e.eval(self.expr(name), self.scope)
+
+    def tensor(self, name: str) -> TensorV:
+        return as_tensor(self.value(name), self.expr(name).span)
+
+    def axes(self, name: str) -> tuple[str, ...] | None:
+        return axis_names(self.e, self.given[name], self.scope) if name in self.given else None
+
+    def literal(self, name: str, kind: type, default: object = None) -> object:
+        if name not in self.given and default is not None:
+            return default
+        value = self.value(name)
+        if isinstance(value, ConstV):
+            if type(value.value) is kind:
+                return value.value
+            if kind is float and type(value.value) is int:
+                return float(value.value)
+        words = {int: "a whole number", float: "a number", str: "a string"}[kind]
+        raise fail(
+            "MI0301",
+            f"`{name}` of `{self.fn}` is {words}",
+            self.expr(name).span,
+            label=f"this is a {value.kind}",
+        )
+
+
+def _reduction(op: str) -> Callable[..., Value]:
+    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        if any(a.name == "by" for a in node.args):
+            raise fail(
+                "MI0601",
+                "not implemented: grouping with `by:`",
+                node.span,
+                help="report per example and group in SQL",
+            )
+        args = Args(e, op, node, scope, ("x", "over", "where"))
+        value = args.value("x")
+        if op in ("all", "any") and isinstance(value, ConstV) and isinstance(value.value, bool):
+            return value
+        x = as_tensor(value, args.expr("x").span)
+        if op in ("all", "any") and x.type.kind != "bool":
+            raise fail(
+                "MI0301",
+                f"`{op}` needs truth values",
+                args.expr("x").span,
+                label=f"this is {x.type}",
+                help="compare it with something",
+            )
+        where = args.tensor("where") if "where" in args.given else None
+        if where is not None and where.type.kind != "bool":
+            raise fail(
+                "MI0301", "`where` is a truth value", args.expr("where").span, label=f"this is {where.type}"
+            )
+        return tensors.reduce(op, x, args.axes("over"), node.span, where)
+
+    return call
+
+
+def _unary(op: str) -> Callable[..., Value]:
+    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        x = Args(e, op, node, scope, ("x",)).tensor("x")
+        kind = x.type.kind if op in ("abs", "sign", "square", "relu") else "float"
+        return apply(op, (x,), node.span, kind=kind)
+
+    return call
+
+
+def _pairwise(op: str) -> Callable[..., Value]:
+    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        args = Args(e, op, node, scope, ("a", "b"))
+        return apply(op, (args.tensor("a"), args.tensor("b")), node.span)
+
+    return call
+
+
+def _along(op: str, unit: str | None, drops: bool) -> Callable[..., Value]:
+    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        args = Args(e, op, node, scope, ("x", "over"))
+        x, over = args.tensor("x"), args.axes("over")
+        if over is None or len(over) != 1:
+            raise fail("MI0207", f"`{op}` needs one axis: `over:`", node.span)
+        tensors.find_axis(x.type, over[0], args.expr("over").span, f"take `{op}` over")
+        kind = "int" if op.startswith("arg") else "float"
+        attrs = (("over", over[0]),)
+        return apply(op, (x,), node.span, kind=kind, attrs=attrs, drop=over if drops else (), unit=unit)
+
+    return call
+
+
+def _contract(name: str, op: str) -> Callable[..., Value]:
+    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        args = Args(e, name, node, scope, ("a", "b", "over"))
+        a, b, over = args.tensor("a"), args.tensor("b"), args.axes("over")
+        if over is None or len(over) != 1:
+            raise fail("MI0207", f"`{name}` needs one axis: `over:`", node.span)
+        for x in (a, b):
+            tensors.find_axis(x.type, over[0], args.expr("over").span, f"take `{name}` over")
+        unit = "nat" if op in ("kl", "js") else None
+        return apply(op, (a, b), node.span, attrs=(("over", over[0]),), drop=over, unit=unit)
+
+    return call
+
+
+def _where(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    args = Args(e, "where", node, scope, ("cond", "a", "b"))
+    return apply("where", (args.tensor("cond"), args.tensor("a"), args.tensor("b")), node.span)
+
+
+def _clamp(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    args = Args(e, "clamp", node, scope, ("x", "min", "max"))
+    attrs = tuple((k, float(args.literal(k, float))) for k in ("min", "max") if k in args.given)  # type: ignore[arg-type]
+    return apply("clamp", (args.tensor("x"),), node.span, attrs=attrs)
+
+
+def _grad(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``grad(scalar, at: site)``: d scalar / d site, in the one run that the scalar is a function of."""
+    if any(a.name in ("rules", "through") for a in node.args):
+        raise fail("MI0601", "not implemented: backward rules", node.span)
+    args = Args(e, "grad", node, scope, ("scalar", "at"))
+    scalar, at = args.tensor("scalar"), args.value("at")
+    swept = {a for s in ir.sweeps_of(scalar.node) for a in s.axes}
+    left = [a.name for a in scalar.type.axes if a not in swept]
+    if left:
+        raise fail(
+            "MI0301",
+            "a gradient is taken of a scalar",
+            args.expr("scalar").span,
+            label=f"this still has {', '.join(left)}",
+            help=f"reduce it: `mean(x, over: [{', '.join(left)}])`",
+        )
+    if isinstance(at, TensorV) and isinstance(at.node, ir.Read):
+        run, site, t = at.node.run, at.node.site, at.type
+        family = at.site
+    elif isinstance(at, SiteV):
+        runs = {
+            n.run.digest: n.run
+            for n in ir.walk(scalar.node)
+            if isinstance(n, ir.Read) and _reaches(scalar.node, n)
+        }
+        if len(runs) != 1:
+            raise fail(
+                "MI0505",
+                "the gradient in which run?",
+                args.expr("at").span,
+                label=f"the scalar depends on {len(runs)} runs",
+                help="name it: `at: run[site]`",
+            )
+        run = next(iter(runs.values()))
+        value = RunV(run, e.ctx.model(run.model), e.ctx.parts[run.data.digest])
+        seen = read(value, at, args.expr("at").span, e.ctx)
+        assert isinstance(seen.node, ir.Read)
+        site, t, family = seen.node.site, seen.type, seen.site
+    else:
+        raise fail("MI0410", "`at:` is a site", args.expr("at").span, label=f"this is a {at.kind}")
+    axes = tuple(dict.fromkeys([*(a for a in scalar.type.axes), *t.axes]))
+    return TensorV(ir.Grad(scalar.node, run, site, type=TensorType(axes=axes), span=node.span), family)
+
+
+def _reaches(root: ir.Node, target: ir.Read) -> bool:
+    """Whether the scalar uses this read itself, and not only through another run's edits."""
+    stack: list[ir.Node] = [root]
+    while stack:
+        n = stack.pop()
+        if n == target:
+            return True
+        if not isinstance(n, (ir.Forward, ir.Read, ir.Grad, ir.Sweep)):
+            stack.extend(n.children)
+    return False
+
+
+def _except(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    args = Args(e, "except", node, scope, ("family", "set"))
+    family, taken = args.value("family"), args.value("set")
+    members = taken.members if isinstance(taken, SitesV) else (taken,) if isinstance(taken, SiteV) else None
+    if not isinstance(family, SiteV) or members is None:
+        raise fail("MI0410", "`except` takes a family of sites and the sites to leave out", node.span)
+    if any(m.site.name != family.site.name for m in members):
+        raise fail(
+            "MI0410",
+            "what is left out must belong to the family",
+            args.expr("set").span,
+            label="another site",
+        )
+    return except_(family, members)
+
+
+def _top(name: str) -> Callable[..., Value]:
+    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        args = Args(e, name, node, scope, ("x", "k", "over") if name == "top_index" else ("x", "k"))
+        x, k = args.tensor("x"), args.literal("k", int)
+        assert isinstance(k, int)
+        if k < 1:
+            raise fail("MI0402", "`k` is at least 1", args.expr("k").span)
+        if name == "top_index":
+            over = args.axes("over") or x.type.names
+            if x.type.names != tuple(over):
+                raise fail(
+                    "MI0301",
+                    "`top_index` needs one axis",
+                    args.expr("x").span,
+                    label=f"this is {x.type}",
+                    help="reduce the others first",
+                )
+            return TopV(ir.Top(x.node, k, type=PlainType("Domain"), span=node.span), None)
+        if x.site is None or set(x.type.names) != set(x.site.stars):
+            raise fail(
+                "MI0301",
+                "`top_sites` ranks the members of one family",
+                args.expr("x").span,
+                label=f"this is {x.type}",
+                help="its axes must be just those that the family's `*` made",
+            )
+        return TopV(ir.Top(x.node, k, type=PlainType("Domain"), span=node.span), x.site)
+
+    return call
+
+
+def _top_mask(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    args = Args(e, "top_mask", node, scope, ("x", "k", "over"))
+    x, k, over = args.tensor("x"), args.literal("k", int), args.axes("over")
+    if over is None or len(over) != 1:
+        raise fail("MI0207", "`top_mask` needs one axis: `over:`", node.span)
+    tensors.find_axis(x.type, over[0], node.span, "rank along")
+    return apply("top_mask", (x,), node.span, attrs=(("k", k), ("over", over[0])))  # type: ignore[arg-type]
+
+
+def _optimiser(name: str) -> Callable[..., Value]:
+    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        defaults = OPTIMISERS[name]
+        args = Args(e, name, node, scope, tuple(defaults))
+        return OptimV(name, {k: float(args.literal(k, float, v)) for k, v in defaults.items()})  # type: ignore[arg-type]
+
+    return call
+
+
+def _train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``train(arch, on: d, minimise: fn (r) => ..., optim: adamw(), steps: n, batch: 64, seed: s)``."""
+    if any(a.name in ("keep", "until") for a in node.args):
+        raise fail("MI0601", "not implemented: checkpoints of a training", node.span)
+    args = Args(e, "train", node, scope, ("model", "on", "minimise", "optim", "steps", "batch", "seed"))
+    model, loss_fn = args.value("model"), args.value("minimise")
+    if not isinstance(model, ModelV):
+        raise fail(
+            "MI0301", "`train` starts from a model", args.expr("model").span, label=f"this is a {model.kind}"
+        )
+    part = as_part(e, args.value("on"), args.expr("on").span)
+    if not isinstance(loss_fn, FnV) or len(loss_fn.params) != 1:
+        raise fail(
+            "MI0301",
+            "`minimise` is a function of the run",
+            args.expr("minimise").span,
+            help="such as `fn (r) => mean(nll(r), over: pos)`",
+        )
+    optim = args.value("optim") if "optim" in args.given else OptimV("adamw", OPTIMISERS["adamw"])
+    if not isinstance(optim, OptimV):
+        raise fail(
+            "MI0301",
+            "`optim` is an optimiser",
+            args.expr("optim").span,
+            help="adam(...), adamw(...) or sgd(...)",
+        )
+    run = RunV(ir.Forward(model.node, part.node, (), 0, type=PlainType("Run"), span=node.span), model, part)
+    loss = as_tensor(
+        loss_fn.body(loss_fn.scope.child({loss_fn.params[0].name: run})), args.expr("minimise").span
+    )
+    loss = tensors.reduce("mean", loss, None, args.expr("minimise").span)
+    options = (
+        ("optim", optim.name),
+        *optim.settings.items(),
+        ("steps", args.literal("steps", int)),
+        ("batch", args.literal("batch", int, 64)),
+        ("seed", args.literal("seed", int, 0)),
+    )
+    for name, value in options:
+        if name in ("steps", "batch") and isinstance(value, int) and value < 1:
+            raise fail("MI0301", f"`{name}` is at least 1", node.span)
+    return e.ctx.model(
+        ir.Train(model.node, part.node, loss.node, options, type=PlainType("Model"), span=node.span)
+    )
+
+
+BUILTINS: dict[str, BuiltinV] = {
+    name: BuiltinV(name, call)
+    for name, call in {
+        **{op: _reduction(op) for op in REDUCTIONS},
+        **{op: _unary(op) for op in UNARY},
+        **{op: _pairwise(op) for op in PAIRWISE},
+        **{op: _along(op, unit, drops=False) for op, unit in ALONG.items()},
+        **{op: _along(op, unit, drops=True) for op, unit in ACROSS.items()},
+        **{name: _contract(name, op) for name, op in CONTRACT.items()},
+        **{name: _optimiser(name) for name in OPTIMISERS},
+        "where": _where,
+        "clamp": _clamp,
+        "grad": _grad,
+        "except": _except,
+        "top_sites": _top("top_sites"),
+        "top_index": _top("top_index"),
+        "top_mask": _top_mask,
+        "train": _train,
+        "split_subspace": split_subspace,
+    }.items()
+}

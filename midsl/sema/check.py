@@ -1,0 +1,121 @@
+"""From text to a checked program: the front door of the front end. No torch, no IO beyond files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
+from midsl.diagnostics.suggest import did_you_mean
+from midsl.ir import nodes as ir
+from midsl.ir.program import Program
+from midsl.sema.context import Context
+from midsl.sema.elaborate import Elaborator, Lazy
+from midsl.sema.experiments import elaborate_experiment
+from midsl.sema.facts import Facts
+from midsl.sema.modules import LoadedModule, Modules
+from midsl.source import NO_SPAN, SourceFile
+from midsl.syntax import ast
+from midsl.syntax.parse import parse
+
+
+@dataclass
+class Checked:
+    """What checking gave: the program (if nothing was refused) and everything that was said."""
+
+    program: Program | None
+    bag: Bag
+    ctx: Context
+    module: LoadedModule | None = None
+
+    def require(self) -> Program:
+        """Return the program, or raise all errors."""
+        if self.bag.errors or self.program is None:
+            raise MiError(*(self.bag.errors or [Diagnostic("MI0901", "no program was made")]))
+        return self.program
+
+
+def read_source(path: Path) -> SourceFile:
+    """Read a spec: MI0504 if that fails."""
+    try:
+        return SourceFile(str(path), path.read_text(encoding="utf-8"), path.resolve())
+    except OSError as err:
+        raise fail(
+            "MI0504", f"cannot read {path}: {err.strerror}", help="give the path of a .mi file"
+        ) from None
+    except UnicodeDecodeError:
+        raise fail("MI0504", f"{path} is not UTF-8 text") from None
+
+
+def check_source(
+    source: SourceFile,
+    facts: Facts | None = None,
+    params: Mapping[str, str] | None = None,
+    trust: bool = False,
+) -> Checked:
+    """Parse and elaborate one spec."""
+    ctx = Context(facts or Facts(), Bag(), dict(params or {}), trust)
+    tree = parse(source, ctx.bag)
+    if tree is None:
+        return Checked(None, ctx.bag, ctx)
+    syntax_errors = len(ctx.bag.errors)
+    e = Elaborator(ctx)
+    module = Modules(e).load_tree(tree, str(source.path or source.name), std=False)
+    for value in list(module.scope.names.values()):
+        if isinstance(value, Lazy):
+            value.get()
+    experiments = []
+    seen: set[str] = set()
+    for decl in tree.decls:
+        if isinstance(decl, ast.Experiment):
+            if decl.name in seen:
+                ctx.bag.extend(
+                    fail("MI0204", f"experiment `{decl.name}` is defined twice", decl.span).diagnostics
+                )
+            seen.add(decl.name)
+            done = elaborate_experiment(e, decl, module)
+            if done is not None:
+                experiments.append(done)
+    _unknown_params(tree, ctx)
+    if syntax_errors:
+        # what recovery dropped may be what a later message misses: only the syntax is reported
+        ctx.bag.items[:] = [d for d in ctx.bag.items if d.code.startswith("MI01")]
+    name = Path(source.name).stem
+    program = Program(
+        name, tuple(experiments), _inputs(ctx.models, experiments), _inputs(ctx.datas, experiments)
+    )
+    return Checked(None if ctx.bag.errors else program, ctx.bag, ctx, module)
+
+
+def _unknown_params(tree: ast.Module, ctx: Context) -> None:
+    declared = [d.name for d in tree.decls if isinstance(d, ast.Param)]
+    for name in ctx.params:
+        if name not in declared:
+            ctx.bag.add(
+                Diagnostic(
+                    "MI0209",
+                    f"the spec has no parameter `{name}`",
+                    NO_SPAN,
+                    help=did_you_mean(name, declared) or f"parameters: {', '.join(declared) or 'none'}",
+                )
+            )
+
+
+def _inputs(names: Mapping[str, str], experiments: list[object]) -> tuple[tuple[str, ir.Node], ...]:
+    from midsl.ir.program import Experiment
+
+    found: dict[str, ir.Node] = {}
+    for x in experiments:
+        assert isinstance(x, Experiment)
+        for n in ir.walk(*x.roots):
+            if n.digest in names:
+                found[n.digest] = n
+    return tuple((names[d], n) for d, n in found.items())
+
+
+def check_text(
+    text: str, name: str = "spec.mi", facts: Facts | None = None, params: Mapping[str, str] | None = None
+) -> Bag:
+    """Check a text and return everything there is to say about it."""
+    return check_source(SourceFile(name, text), facts, params).bag

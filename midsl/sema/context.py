@@ -1,0 +1,100 @@
+"""What elaboration carries along: facts, diagnostics, and the registry of data parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from midsl.diagnostics.model import Bag, Diagnostic, fail
+from midsl.diagnostics.suggest import did_you_mean
+from midsl.ir import nodes as ir
+from midsl.ir.types import Axis, PlainType, TensorType
+from midsl.sema.facts import Facts
+from midsl.sema.values import ColumnV, DataV, ModelV, PartV
+from midsl.source import NO_SPAN, Span
+
+DERIVED_COLUMNS = {"tokens": "token", "next": "token"}
+
+
+@dataclass
+class Context:
+    """State of one elaboration."""
+
+    facts: Facts = field(default_factory=Facts)
+    bag: Bag = field(default_factory=Bag)
+    params: Mapping[str, str] = field(default_factory=dict)
+    trust: bool = False
+    parts: dict[str, PartV] = field(default_factory=dict)
+    codes: dict[str, Axis] = field(default_factory=dict)
+    used_params: set[str] = field(default_factory=set)
+    models: dict[str, str] = field(default_factory=dict)
+    datas: dict[str, str] = field(default_factory=dict)
+    origins: int = 0
+    depth: int = 0
+
+    def origin(self) -> int:
+        """A fresh number for an occurrence of `run`."""
+        self.origins += 1
+        return self.origins
+
+    def warn(self, code: str, message: str, span: Span = NO_SPAN, help: str = "") -> None:
+        self.bag.add(Diagnostic(code, message, span, help=help, severity="warning"))
+
+    def model(self, node: ir.Node) -> ModelV:
+        """The value of a model node, with the sizes that are known."""
+        return ModelV(node, model_owner(node), self.facts.sizes(node))
+
+    def data_axes(self, part: PartV) -> tuple[Axis, Axis]:
+        """The `batch` and `pos` axes of a part; all sides of one split of one data set share them."""
+        owner = f"{part.node.data.digest}/{part.node.split}"
+        dataset = self.facts.dataset(part.node.data)
+        if dataset is None:
+            return Axis("batch", owner), Axis("pos", owner)
+        rows = dataset.part(part.node.side, part.node.split)
+        return Axis("batch", owner, len(rows)), Axis("pos", owner, int(rows.tokens.shape[1]))
+
+    def part(self, data: DataV, side: str, span: Span) -> PartV:
+        """One side of a data set, registered so that late-bound columns find it."""
+        node = ir.Part(data.node, side, data.split, type=PlainType("Data"), span=span)
+        part = self.parts.get(node.digest)
+        if part is None:
+            name = ".".join(x for x in (data.split, side) if x)
+            part = self.parts[node.digest] = PartV(node, data.columns, name)
+        return part
+
+    def column(self, part: PartV, name: str, span: Span) -> ColumnV:
+        """A column of a part: MI0506 if it has none of that name."""
+        kind = DERIVED_COLUMNS.get(name) or part.columns.get(name)
+        if kind is None:
+            known = [*part.columns, *DERIVED_COLUMNS]
+            raise fail(
+                "MI0506",
+                f"the data has no column `{name}`",
+                span,
+                label=f"columns: {', '.join(known)}",
+                help=did_you_mean(name, known),
+            )
+        batch, pos = self.data_axes(part)
+        t: TensorType | PlainType
+        if name in DERIVED_COLUMNS:
+            span_name = "predicted" if name == "next" else ""
+            t = TensorType(
+                "token", (batch, Axis("pos", pos.owner, pos.size if not span_name else None, span=span_name))
+            )
+        elif kind in ("span", "label"):
+            t = PlainType(kind.capitalize())
+        else:
+            t = TensorType({"token": "token", "pos": "int", "number": "float"}[kind], (batch,))  # type: ignore[arg-type]
+        return ColumnV(ir.Column(part.node, name, type=t, span=span), kind)
+
+    def code_axis(self, fit: ir.Node, name: str) -> Axis:
+        """The code axis of a lens."""
+        return self.codes.get(fit.digest, Axis(name, fit.digest))
+
+
+def model_owner(node: ir.Node) -> str:
+    """What a model's axes belong to: its architecture, so that seeds and training don't count."""
+    if isinstance(node, ir.Train):
+        return model_owner(node.model)
+    assert isinstance(node, ir.Model)
+    return ir.Model(node.ref, tuple((k, v) for k, v in node.args if k != "seed")).digest

@@ -1,0 +1,443 @@
+"""Elaboration: evaluates the expressions of a spec at compile time, leaving typed IR.
+
+One function per form of expression. Functions are applied here (so IR has none), names are resolved
+lazily (so bindings may stand in any order), and whatever is refused raises a coded error that the
+statement level collects, so that one run reports many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from midsl.diagnostics.model import MiError, fail
+from midsl.diagnostics.suggest import did_you_mean
+from midsl.ir import nodes as ir
+from midsl.ir.types import TensorType
+from midsl.sema import runs, tensors
+from midsl.sema.calls import call_value
+from midsl.sema.context import Context
+from midsl.sema.lenses import lens_field
+from midsl.sema.select import index_tensor
+from midsl.sema.sites import blocks_field, index_blocks, index_site, model_field, read
+from midsl.sema.values import (
+    BlocksV,
+    ColumnV,
+    ConstV,
+    DataV,
+    FnV,
+    LateV,
+    LensV,
+    ListV,
+    ModelV,
+    PartV,
+    Poison,
+    PoisonError,
+    RangeV,
+    RecordV,
+    RunV,
+    SitesV,
+    SiteV,
+    SpaceV,
+    TensorV,
+    Value,
+)
+from midsl.source import Span
+from midsl.syntax import ast
+
+
+class Lazy:
+    """A binding that is elaborated when first used; a refused one poisons its users silently."""
+
+    def __init__(self, name: str, span: Span, make: Callable[[], Value], ctx: Context) -> None:
+        self.name, self.span, self.make, self.ctx = name, span, make, ctx
+        self.value: Value | None = None
+        self.busy = False
+
+    def get(self) -> Value:
+        if self.value is not None:
+            return self.value
+        if self.busy:
+            raise fail(
+                "MI0211", f"`{self.name}` is defined by itself", self.span, label="this needs its own value"
+            )
+        self.busy = True
+        try:
+            self.value = self.make()
+        except MiError as err:
+            self.ctx.bag.extend(err.diagnostics)
+            self.value = Poison()
+        except PoisonError:
+            self.value = Poison()
+        finally:
+            self.busy = False
+        return self.value
+
+
+class Scope:
+    """Names, and the scope around them."""
+
+    def __init__(self, names: Mapping[str, Value | Lazy], parent: Scope | None = None) -> None:
+        self.names, self.parent = dict(names), parent
+
+    def child(self, names: Mapping[str, Value | Lazy]) -> Scope:
+        """A scope inside this one."""
+        return Scope(names, self)
+
+    def find(self, name: str) -> Value | None:
+        """The value of a name, or None where it is not bound."""
+        scope: Scope | None = self
+        while scope is not None:
+            hit = scope.names.get(name)
+            if hit is not None:
+                return hit.get() if isinstance(hit, Lazy) else hit
+            scope = scope.parent
+        return None
+
+    def all_names(self) -> list[str]:
+        """Every name in reach, for suggestions."""
+        found: list[str] = []
+        scope: Scope | None = self
+        while scope is not None:
+            found += scope.names
+            scope = scope.parent
+        return found
+
+
+class Elaborator:
+    """Evaluates expressions; one instance per elaboration."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.ctx = ctx
+
+    def eval(self, node: ast.Expr, scope: Scope) -> Value:
+        """The value of an expression."""
+        method: Callable[[Any, Scope], Value] = getattr(self, "eval_" + type(node).__name__.rstrip("_"))
+        value = method(node, scope)
+        if isinstance(value, Poison):
+            raise PoisonError
+        return value
+
+    # -- leaves
+
+    def eval_Name(self, node: ast.Name, scope: Scope) -> Value:
+        value = scope.find(node.id)
+        if value is None:
+            names = [n for n in scope.all_names() if n != "self"]
+            raise fail(
+                "MI0201",
+                f"unknown name `{node.id}`",
+                node.span,
+                label="not bound anywhere",
+                help=did_you_mean(node.id, names),
+            )
+        return value
+
+    def eval_SelfRef(self, node: ast.SelfRef, scope: Scope) -> Value:
+        value = scope.find("self")
+        if value is None:
+            raise fail(
+                "MI0409",
+                "`self` stands for what arrives at an edited site",
+                node.span,
+                label="no edit is around it",
+                help="use it on the right of `:=`",
+            )
+        return value
+
+    def eval_Literal(self, node: ast.Literal_, scope: Scope) -> Value:
+        return ConstV(node.value)
+
+    def eval_LateColumn(self, node: ast.LateColumn, scope: Scope) -> Value:
+        return LateV(node.name)
+
+    def eval_All(self, node: ast.All, scope: Scope) -> Value:
+        return ConstV("*")
+
+    def eval_ListExpr(self, node: ast.ListExpr, scope: Scope) -> Value:
+        return ListV(tuple(self.eval(i, scope) for i in node.items))
+
+    def eval_Record(self, node: ast.Record, scope: Scope) -> Value:
+        fields: dict[str, Value] = {}
+        for name, value in node.fields:
+            if name in fields:
+                raise fail("MI0204", f"field `{name}` stands twice", value.span)
+            fields[name] = self.eval(value, scope)
+        return RecordV(fields)
+
+    def eval_Range(self, node: ast.Range, scope: Scope) -> Value:
+        def end(part: ast.Expr | None) -> int | None:
+            if part is None:
+                return None
+            value = self.eval(part, scope)
+            if not (isinstance(value, ConstV) and type(value.value) is int):
+                raise fail(
+                    "MI0301",
+                    "the ends of a range are whole numbers",
+                    part.span,
+                    label=f"this is a {value.kind}",
+                )
+            return value.value
+
+        lo, hi, step = end(node.lo), end(node.hi), end(node.step)
+        if step is not None and step <= 0:
+            raise fail("MI0301", "the step of a range is at least 1", node.span)
+        if hi is not None and node.inclusive:
+            hi = None if hi == -1 else hi + 1
+        return RangeV(lo, hi, step or 1)
+
+    def eval_Lambda(self, node: ast.Lambda, scope: Scope) -> Value:
+        params = tuple(
+            ast.FnParam(p, ast.TypeRef("Any", span=node.span), span=node.span) for p in node.params
+        )
+        return FnV("fn", params, lambda inner: self.eval(node.body, inner), scope, node.span)
+
+    def eval_Comprehension(self, node: ast.Comprehension, scope: Scope) -> Value:
+        items = []
+        for item in self.members(node.source, scope):
+            inner = scope.child({node.var: item})
+            if node.where is not None:
+                keep = self.eval(node.where, inner)
+                if not (isinstance(keep, ConstV) and isinstance(keep.value, bool)):
+                    raise fail(
+                        "MI0301", "the condition of a comprehension must be known now", node.where.span
+                    )
+                if not keep.value:
+                    continue
+            items.append(self.eval(node.item, inner))
+        return ListV(tuple(items))
+
+    def members(self, node: ast.Expr, scope: Scope) -> tuple[Value, ...]:
+        """The items of a list or a closed range."""
+        source = self.eval(node, scope)
+        if isinstance(source, ListV):
+            return source.items
+        if isinstance(source, RangeV) and source.hi is not None:
+            return tuple(ConstV(i) for i in range(source.lo or 0, source.hi, source.step))
+        raise fail(
+            "MI0301", "a list or a closed range is needed", node.span, label=f"this is a {source.kind}"
+        )
+
+    # -- operators
+
+    def eval_Unary(self, node: ast.Unary, scope: Scope) -> Value:
+        value = self.eval(node.operand, scope)
+        if isinstance(value, ConstV) and not isinstance(value.value, str):
+            return ConstV(
+                {"-": lambda v: -v, "+": lambda v: +v, "not": lambda v: not v}[node.op](value.value)
+            )
+        tensor = tensors.as_tensor(value, node.operand.span)
+        if node.op == "+":
+            return tensor
+        if node.op == "not":
+            _need_bool(tensor, node.span)
+            return tensors.apply("not", (tensor,), node.span, kind="bool")
+        return tensors.apply("neg", (tensor,), node.span, kind=tensor.type.kind)
+
+    def eval_Binary(self, node: ast.Binary, scope: Scope) -> Value:
+        left, right = self.eval(node.left, scope), self.eval(node.right, scope)
+        if node.op == "|":
+            return SitesV((*_sites(left, node.left.span), *_sites(right, node.right.span)))
+        if node.op == "in":
+            if (
+                isinstance(left, ConstV)
+                and isinstance(right, ListV)
+                and all(isinstance(i, ConstV) for i in right.items)
+            ):
+                return ConstV(left in right.items)
+            raise fail("MI0601", "not implemented: `in` on anything but a literal and a list", node.span)
+        if node.op in ("and", "or"):
+            if isinstance(left, ConstV) and isinstance(right, ConstV):
+                both = (bool(left.value), bool(right.value))
+                return ConstV(all(both) if node.op == "and" else any(both))
+            a, b = tensors.as_tensor(left, node.left.span), tensors.as_tensor(right, node.right.span)
+            _need_bool(a, node.left.span)
+            _need_bool(b, node.right.span)
+            return tensors.apply(node.op, (a, b), node.span, kind="bool")
+        for value, side in ((left, node.left), (right, node.right)):
+            if not isinstance(value, ConstV):
+                tensors.as_tensor(value, side.span)
+        return tensors.binary(node.op, left, right, node.span)
+
+    def eval_Compare(self, node: ast.Compare, scope: Scope) -> Value:
+        within = None
+        if node.within is not None:
+            tol = self.eval(node.within, scope)
+            if not (isinstance(tol, ConstV) and isinstance(tol.value, (int, float))):
+                raise fail("MI0301", "a tolerance is a number", node.within.span)
+            within = float(tol.value)
+        return tensors.compare(
+            node.op, self.eval(node.left, scope), self.eval(node.right, scope), node.span, within
+        )
+
+    def eval_Cond(self, node: ast.Cond, scope: Scope) -> Value:
+        test = self.eval(node.test, scope)
+        if isinstance(test, ConstV):
+            return self.eval(node.then if test.value else node.other, scope)
+        t = tensors.as_tensor(test, node.test.span)
+        _need_bool(t, node.test.span)
+        then, other = (tensors.as_tensor(self.eval(x, scope), x.span) for x in (node.then, node.other))
+        return tensors.apply("where", (t, then, other), node.span)
+
+    # -- access
+
+    def eval_Field(self, node: ast.Field, scope: Scope) -> Value:
+        base = self.eval(node.base, scope)
+        name, span, ctx = node.name, node.name_span, self.ctx
+        if isinstance(base, ModelV):
+            return model_field(base, name, node.span, ctx)
+        if isinstance(base, BlocksV):
+            return blocks_field(base, name, node.span, ctx)
+        if isinstance(base, RunV):
+            return self.run_field(base, name, node.span)
+        if isinstance(base, DataV):
+            return self.data_field(base, name, node.span, span)
+        if isinstance(base, PartV):
+            return ctx.column(base, name, node.span)
+        if isinstance(base, LensV):
+            return lens_field(self, base, name, node.span)
+        if isinstance(base, SpaceV):
+            if name not in base.members:
+                raise fail(
+                    "MI0203",
+                    f"module `{base.name}` does not define `{name}`",
+                    span,
+                    label="not there",
+                    help=did_you_mean(name, base.members),
+                )
+            return base.members[name]()
+        if isinstance(base, RecordV):
+            if name not in base.fields:
+                raise fail(
+                    "MI0205", f"the record has no field `{name}`", span, help=did_you_mean(name, base.fields)
+                )
+            return base.fields[name]
+        raise fail("MI0205", f"a {base.kind} has no fields", span, label=f"`{name}` of a {base.kind}")
+
+    def run_field(self, run: RunV, name: str, span: Span) -> Value:
+        """``r.logits``, ``r.data``."""
+        if name == "data":
+            return run.part
+        if name == "logits":
+            site = model_field(run.model, "logits", span, self.ctx)
+            assert isinstance(site, SiteV)
+            return read(run, site, span, self.ctx)
+        if name in ("tokens", "text"):
+            raise fail(
+                "MI0601",
+                f"not implemented: `.{name}` of a run",
+                span,
+                help="the tokens it ran on are `r.data.tokens`",
+            )
+        raise fail(
+            "MI0205",
+            f"a run has no field `{name}`",
+            span,
+            label="a run has logits, data, and `r[site]`",
+            help=did_you_mean(name, ["logits", "data"]),
+        )
+
+    def data_field(self, data: DataV, name: str, span: Span, at: Span) -> Value:
+        """``d.clean``, ``d.train``, ``d.end``."""
+        if name in data.splits and not data.split:
+            return DataV(data.node, data.sides, data.splits, data.columns, name)
+        if name in data.sides:
+            return self.ctx.part(data, name, span)
+        if name in data.columns or name in ("tokens", "next"):
+            part = self.ctx.part(data, data.sides[0] if data.sides else "", span)
+            return self.ctx.column(part, name, span)
+        known = [*data.splits, *data.sides, *data.columns]
+        raise fail(
+            "MI0506",
+            f"the data has no `{name}`",
+            at,
+            label=f"it has {', '.join(known)}",
+            help=did_you_mean(name, known),
+        )
+
+    def eval_Index(self, node: ast.Index, scope: Scope) -> Value:
+        base = self.eval(node.base, scope)
+        if isinstance(base, RunV):
+            return self.index_run(base, node, scope)
+        items = [(i.axis, self.eval(i.value, scope), i.span) for i in node.items]
+        if isinstance(base, BlocksV):
+            return index_blocks(base, items, node.span)
+        if isinstance(base, SiteV):
+            return index_site(base, items, node.span)
+        if isinstance(base, TensorV):
+            return index_tensor(base, items, node.span, self.ctx)
+        if isinstance(base, ListV) and len(items) == 1 and isinstance(items[0][1], ConstV):
+            index = items[0][1].value
+            if type(index) is not int or not -len(base.items) <= index < len(base.items):
+                raise fail(
+                    "MI0406", f"the list has no item {index!r}", node.span, label=f"it has {len(base.items)}"
+                )
+            return base.items[index]
+        raise fail("MI0307", f"a {base.kind} cannot be indexed", node.span, label=f"this is a {base.kind}")
+
+    def index_run(self, run: RunV, node: ast.Index, scope: Scope) -> Value:
+        """``r[site]``."""
+        if len(node.items) != 1 or node.items[0].axis is not None:
+            raise fail(
+                "MI0307",
+                "a run is indexed by one site",
+                node.span,
+                help="write `r[site]`, and select along axes of the site: `r[z[head: 3]]`",
+            )
+        site = self.eval(node.items[0].value, scope)
+        if isinstance(site, ConstV) and isinstance(site.value, str):
+            site = self.site_by_name(run.model, site.value, node.items[0].span)
+        if not isinstance(site, SiteV):
+            raise fail(
+                "MI0410", "a run is indexed by a site", node.items[0].span, label=f"this is a {site.kind}"
+            )
+        return read(run, site, node.span, self.ctx)
+
+    def site_by_name(self, model: ModelV, name: str, span: Span) -> Value:
+        """A site by TransformerLens' full spelling: ``blocks.5.attn.hook_z``."""
+        parts = [p.removeprefix("hook_") for p in name.split(".")]
+        if parts[0] != "blocks":
+            value: Value = BlocksV(model, None, "")
+            for i, p in enumerate(parts):
+                value = (
+                    model_field(model, p, span, self.ctx)
+                    if i == 0
+                    else blocks_field(value, p, span, self.ctx)
+                )  # type: ignore[arg-type]
+            return value
+        if len(parts) < 3 or not parts[1].isdigit():
+            raise fail("MI0401", f'"{name}" is not a site', span, help='such as "blocks.5.attn.hook_z"')
+        value = index_blocks(BlocksV(model), [(None, ConstV(int(parts[1])), span)], span)
+        for p in parts[2:]:
+            value = blocks_field(value, p, span, self.ctx)  # type: ignore[arg-type]
+        return value
+
+    # -- calls, runs, edits
+
+    def eval_Call(self, node: ast.Call, scope: Scope) -> Value:
+        return call_value(self, self.eval(node.func, scope), node, scope)
+
+    def eval_Run(self, node: ast.Run, scope: Scope) -> Value:
+        return runs.elaborate_run(self, node, scope)
+
+    def eval_Edits(self, node: ast.Edits, scope: Scope) -> Value:
+        return runs.templates(self, node, scope)
+
+
+def _need_bool(tensor: TensorV, span: Span) -> None:
+    if tensor.type.kind != "bool":
+        raise fail(
+            "MI0301",
+            "a truth value is needed",
+            span,
+            label=f"this is {tensor.type}",
+            help="compare it with something: `x > 0`",
+        )
+
+
+def _sites(value: Value, span: Span) -> tuple[SiteV, ...]:
+    if isinstance(value, SiteV):
+        return (value,)
+    if isinstance(value, SitesV):
+        return value.members
+    raise fail("MI0410", "`|` joins sites", span, label=f"this is a {value.kind}")

@@ -1,0 +1,28 @@
+"""What the elaborator may know of the outside world: asked for, never fetched.
+
+`check` has the facts that files and caches give without torch; `run` has all of them. An answer of
+None means "not known yet": types keep symbolic sizes, and nothing is refused for lack of a fact.
+"""
+
+from __future__ import annotations
+
+from midsl.data.dataset import Dataset
+from midsl.graph.info import ModelInfo
+from midsl.ir.nodes import Node
+
+
+class Facts:
+    """Knows nothing; the base of the real ones."""
+
+    def info(self, model: Node) -> ModelInfo | None:
+        """The site table of a model."""
+        return None
+
+    def sizes(self, model: Node) -> dict[str, int]:
+        """Axis sizes of a model, as far as they are known (`layer`, `head`, `d_model`, ...)."""
+        info = self.info(model)
+        return dict(info.sizes) if info else {}
+
+    def dataset(self, data: Node) -> Dataset | None:
+        """The rows of a data set."""
+        return None

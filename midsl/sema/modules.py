@@ -1,0 +1,224 @@
+"""Modules: finding a file by its import path, and giving its names a scope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from midsl.diagnostics.model import MiError, fail
+from midsl.diagnostics.suggest import did_you_mean
+from midsl.resources import resource_dir
+from midsl.sema.builtins import BUILTINS
+from midsl.sema.context import Context
+from midsl.sema.elaborate import Elaborator, Lazy, Scope
+from midsl.sema.params import param_value
+from midsl.sema.values import DataV, ExternV, FnV, LensV, ModelV, Poison, SpaceV, Value
+from midsl.source import SourceFile, Span
+from midsl.syntax import ast
+from midsl.syntax.parse import parse
+
+
+@dataclass
+class LoadedModule:
+    """A parsed file with its scope."""
+
+    tree: ast.Module
+    scope: Scope
+    std: bool
+
+
+@dataclass
+class Modules:
+    """All modules of one elaboration."""
+
+    e: Elaborator
+    loaded: dict[str, LoadedModule] = field(default_factory=dict)
+    busy: list[str] = field(default_factory=list)
+
+    @property
+    def ctx(self) -> Context:
+        return self.e.ctx
+
+    def load_tree(self, tree: ast.Module, key: str, std: bool) -> LoadedModule:
+        """Give a parsed file its scope: builtins, then imports, then its own names."""
+        self.busy.append(key)
+        try:
+            outer = Scope(dict(BUILTINS))
+            scope = Scope({}, outer)
+            module = LoadedModule(tree, scope, std)
+            for imp in tree.imports:
+                try:
+                    self._import(imp, scope, tree)
+                except MiError as err:
+                    self.ctx.bag.extend(err.diagnostics)
+                    for n in imp.names or (imp.alias or imp.path.split(".")[-1],):
+                        scope.names[n] = Poison()
+            for decl in tree.decls:
+                self._declare(decl, scope, module)
+        finally:
+            self.busy.pop()
+        return module
+
+    def _import(self, imp: ast.Import, scope: Scope, tree: ast.Module) -> None:
+        path, std = self._locate(imp, tree)
+        key = str(path)
+        if key in self.busy:
+            raise fail(
+                "MI0210", f"`{imp.path}` imports this module back", imp.span, label="a circle of imports"
+            )
+        module = self.loaded.get(key)
+        if module is None:
+            source = SourceFile(str(path) if not std else f"std/{path.name}", path.read_text(), path)
+            parsed = parse(source, self.ctx.bag)
+            if parsed is None:
+                raise fail("MI0202", f"module `{imp.path}` has errors", imp.span)
+            module = self.loaded[key] = self.load_tree(parsed, key, std)
+        names = module.scope.names
+        if not imp.names:
+            alias = imp.alias or Path(imp.path).stem.split(".")[-1]
+            self._bind(scope, alias, SpaceV(imp.path, {n: _getter(v) for n, v in names.items()}), imp.span)
+        for name in imp.names:
+            if name not in names:
+                raise fail(
+                    "MI0203",
+                    f"module `{imp.path}` does not define `{name}`",
+                    imp.span,
+                    label=f"no `{name}` there",
+                    help=did_you_mean(name, list(names)),
+                )
+            self._bind(scope, name, names[name], imp.span)
+
+    def _locate(self, imp: ast.Import, tree: ast.Module) -> tuple[Path, bool]:
+        if imp.relative:
+            if "://" in imp.path:
+                raise fail("MI0202", "a module is a local file", imp.span, label="not a path")
+            base = tree.source.path.parent if tree.source.path else Path()
+            path = (base / imp.path).resolve()
+            if not path.is_file():
+                raise fail(
+                    "MI0202",
+                    f"there is no file {imp.path}",
+                    imp.span,
+                    label="not found",
+                    help="the path is relative to this file",
+                )
+            return path, False
+        parts = imp.path.split(".")
+        if parts[0] != "std":
+            raise fail(
+                "MI0202",
+                f"unknown module `{imp.path}`",
+                imp.span,
+                label="not in the standard library",
+                help='standard modules start with `std.`; for a file write `from "file.mi" import name`',
+            )
+        root = resource_dir("stdlib")
+        path = root.joinpath(*parts[1:]).with_suffix(".mi") if len(parts) > 1 else root / "?"
+        if not path.is_file():
+            known = [
+                ".".join(("std", *p.relative_to(root).with_suffix("").parts))
+                for p in sorted(root.rglob("*.mi"))
+            ]
+            raise fail(
+                "MI0202",
+                f"the standard library has no module `{imp.path}`",
+                imp.span,
+                label="not found",
+                help=did_you_mean(imp.path, known) or f"modules: {', '.join(known)}",
+            )
+        return path, True
+
+    def _bind(self, scope: Scope, name: str, value: Value | Lazy, span: Span) -> None:
+        if name in scope.names:
+            raise fail("MI0204", f"`{name}` is defined twice", span, label="defined again here")
+        scope.names[name] = value
+
+    def _declare(self, decl: ast.Decl, scope: Scope, module: LoadedModule) -> None:
+        if isinstance(decl, ast.Test):
+            return
+        if isinstance(decl, (ast.AxisDecl, ast.Alias)):
+            self.ctx.bag.extend(
+                fail("MI0601", "not implemented: axis declarations and type aliases", decl.span).diagnostics
+            )
+            return
+        value: Value | Lazy
+        if isinstance(decl, ast.Binding):
+            value = lazy_binding(self.e, decl, scope)
+        elif isinstance(decl, ast.Param):
+            param = decl
+            value = Lazy(decl.name, decl.span, lambda: param_value(self.e, param, scope), self.ctx)
+        elif isinstance(decl, ast.Fn):
+            value = self._fn(decl, scope, module)
+        else:
+            return  # experiments and methods have names of their own kind
+        try:
+            self._bind(scope, decl.name, value, decl.span)
+        except MiError as err:
+            self.ctx.bag.extend(err.diagnostics)
+
+    def _fn(self, decl: ast.Fn, scope: Scope, module: LoadedModule) -> Value:
+        if decl.extern is not None:
+            return ExternV(decl, scope, module.std or self.ctx.trust)
+
+        def body(inner: Scope) -> Value:
+            assert decl.body is not None
+            local = inner.child({})
+            for b in decl.bindings:
+                local.names[b.name] = lazy_binding(self.e, b, local)
+            return self.e.eval(decl.body, local)
+
+        return FnV(decl.name, decl.params, body, scope, decl.span)
+
+
+_ROLES: dict[str, tuple[type[Value], ...]] = {
+    "model": (ModelV,),
+    "data": (DataV,),
+    "decomposition": (LensV,),
+    "basis": (LensV,),
+}
+
+
+def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
+    """A binding of any role, elaborated when used; the role is checked against what came out."""
+
+    def make() -> Value:
+        if b.role == "control":
+            raise fail(
+                "MI0601",
+                "not implemented: `control` bindings",
+                b.span,
+                help="write the control as an experiment of its own",
+            )
+        if b.where is not None:
+            raise fail("MI0601", "not implemented: `where` on a binding", b.where.span)
+        if b.type is not None:
+            raise fail(
+                "MI0601",
+                "not implemented: a written type on a binding",
+                b.type.span,
+                help="leave the type out; it is inferred",
+            )
+        value = e.eval(b.value, scope)
+        wanted = _ROLES.get(b.role)
+        if wanted and not isinstance(value, wanted):
+            extra = " or a part of one" if b.role == "data" else ""
+            from midsl.sema.values import PartV
+
+            if not (b.role == "data" and isinstance(value, PartV)):
+                raise fail(
+                    "MI0301",
+                    f"`{b.role}` binds a {b.role}{extra}",
+                    b.value.span,
+                    label=f"this is a {value.kind}",
+                )
+        if isinstance(value, ModelV):
+            e.ctx.models.setdefault(value.node.digest, b.name)
+        if isinstance(value, DataV):
+            e.ctx.datas.setdefault(value.node.digest, b.name)
+        return value
+
+    return Lazy(b.name, b.name_span if b.name_span.end else b.span, make, e.ctx)
+
+
+def _getter(value: Value | Lazy):  # type: ignore[no-untyped-def]
+    return (lambda: value.get()) if isinstance(value, Lazy) else (lambda: value)

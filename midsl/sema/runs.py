@@ -1,0 +1,231 @@
+"""Runs and edits: `run m on d do { ... }` becomes a `Forward` with resolved, checked edits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from midsl.diagnostics.model import Label, fail
+from midsl.ir import nodes as ir
+from midsl.ir.types import PlainType, TensorType
+from midsl.sema.sites import check_model, read, resolve, slice_type
+from midsl.sema.tensors import as_tensor
+from midsl.sema.values import (
+    DataV,
+    EditsV,
+    EditTemplate,
+    LensV,
+    ModelV,
+    PartV,
+    RunV,
+    SitesV,
+    SiteV,
+    TensorV,
+    Value,
+)
+from midsl.source import Span
+from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.elaborate import Elaborator, Scope
+
+RUN = PlainType("Run")
+EDIT = PlainType("Edit")
+
+
+def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
+    """Build the run; its edits are elaborated here, since only now their data is known."""
+    if node.rollout is not None:
+        raise fail(
+            "MI0601", "not implemented: rollouts", node.rollout.span, help="run on given tokens instead"
+        )
+    model = e.eval(node.model, scope)
+    if not isinstance(model, ModelV):
+        raise fail("MI0301", "`run` needs a model", node.model.span, label=f"this is a {model.kind}")
+    data = e.eval(node.data, scope)
+    part = as_part(e, data, node.data.span)
+    bare = RunV(ir.Forward(model.node, part.node, (), 0, type=RUN, span=node.span), model, part)
+    edits: list[ir.Edit] = []
+    if node.edits is not None:
+        value = e.eval(node.edits, scope)
+        if not isinstance(value, EditsV):
+            raise fail("MI0301", "`do` needs edits", node.edits.span, label=f"this is a {value.kind}")
+        for template in value.edits:
+            edits.append(attach(e, template, bare))
+    check_overlap(edits)
+    forward = ir.Forward(model.node, part.node, tuple(edits), e.ctx.origin(), type=RUN, span=node.span)
+    return RunV(forward, model, part)
+
+
+def as_part(e: Elaborator, data: Value, span: Span) -> PartV:
+    """What a run can run on: a part, or a data set that has just one side."""
+    if isinstance(data, PartV):
+        return data
+    if isinstance(data, DataV):
+        if not data.sides:
+            return e.ctx.part(data, "", span)
+        raise fail(
+            "MI0301",
+            "which side of the data?",
+            span,
+            label=f"it has {', '.join(data.sides)}",
+            help=f"write `.{data.sides[0]}` after it",
+        )
+    raise fail("MI0301", "`run ... on` needs data", span, label=f"this is a {data.kind}")
+
+
+def templates(e: Elaborator, node: ast.Edits, scope: Scope) -> EditsV:
+    """``do { a := x, more }`` as a value: targets known, values kept until a run is there."""
+    found: list[EditTemplate] = []
+    for item in node.items:
+        if isinstance(item, ast.Set):
+            target = e.eval(item.target, scope)
+            for site in _targets(target, item.target.span):
+                found.append(EditTemplate(site, item.value, scope, item.span))
+        else:
+            value = e.eval(item, scope)
+            if not isinstance(value, EditsV):
+                raise fail(
+                    "MI0301",
+                    "an item of `do` is an edit",
+                    item.span,
+                    label=f"this is a {value.kind}",
+                    help="write `site := value`",
+                )
+            found.extend(value.edits)
+    return EditsV(tuple(found))
+
+
+def _targets(target: Value, span: Span) -> tuple[SiteV, ...]:
+    if isinstance(target, SiteV):
+        return (target,)
+    if isinstance(target, SitesV):
+        return target.members
+    help = ""
+    if isinstance(target, TensorV):
+        help = "a computed value is no place; edit the site it was read from"
+    elif isinstance(target, LensV):
+        help = "write its code: `lens.code := ...`"
+    raise fail("MI0410", "only a site can be edited", span, label=f"this is a {target.kind}", help=help)
+
+
+def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
+    """One edit on the data of one run: resolve the site, elaborate the value with `self`, check the fit."""
+    target = template.target
+    check_model(run, target, template.span)
+    if not target.row.writable:
+        raise fail(
+            "MI0404",
+            f"site `{target.row.name}` cannot be written",
+            template.span,
+            label=target.row.why or "not writable in this model",
+        )
+    site = resolve(target.site, run.part, e.ctx)
+    t = slice_type(target, site, run.part, e.ctx)
+    me = ir.Self(type=t, span=template.span)
+    value = e.eval(template.value, template.scope.child({"self": TensorV(me)}))
+    if isinstance(value, RunV):
+        tensor = read(value, target, template.value.span, e.ctx)
+    elif isinstance(value, SiteV):
+        raise fail(
+            "MI0408",
+            "a site is a place, not a value",
+            template.value.span,
+            help="read it from a run: `r[site]`",
+        )
+    else:
+        tensor = as_tensor(value, template.value.span)
+    check_fit(tensor, t, template.value.span)
+    if tensor.type.kind == "bool":
+        raise fail("MI0408", "a truth value cannot be written to a site", template.value.span)
+    absolute = not any(isinstance(n, ir.Self) for n in _own(tensor.node))
+    return ir.Edit(site, tensor.node, absolute, type=EDIT, span=template.span)
+
+
+def _own(node: ir.Node):  # type: ignore[no-untyped-def]
+    """The nodes of an expression without those inside other runs' edits."""
+    yield node
+    for child in node.children:
+        if not isinstance(child, (ir.Forward, ir.Sweep)):
+            yield from _own(child)
+
+
+def check_fit(value: TensorV, slot: TensorType, span: Span) -> None:
+    """The value's axes must be the slot's, or those of sweeps (MI0408, MI0304)."""
+    swept = {a for s in ir.sweeps_of(value.node) for a in s.axes}
+    for axis in value.type.axes:
+        own = slot.axis(axis.name)
+        if own is not None and own.same_as(axis):
+            continue
+        if any(axis.same_as(s) for s in swept):
+            continue
+        if own is None:
+            raise fail(
+                "MI0408",
+                f"the value has an axis `{axis.name}` that the site has not",
+                span,
+                label=f"value: {value.type}; site: {slot}",
+                help=f"reduce it (`mean(x, over: {axis.name})`) or select along it",
+            )
+        if axis.name in ("batch", "pos"):
+            raise fail(
+                "MI0304",
+                f"the value and this run do not share a `{axis.name}` axis",
+                span,
+                label="the value comes from another data set or another stretch",
+                help="take both from one paired task, or index both sites by a position column (`z[pos: .end]`)",
+            )
+        raise fail(
+            "MI0303",
+            f"`{axis.name}` of the value is not `{axis.name}` of the site",
+            span,
+            label=f"{axis.owner[:8]} against {own.owner[:8]}",
+        )
+
+
+def check_overlap(edits: list[ir.Edit]) -> None:
+    """Refuse two absolute writes to one address (MI0405)."""
+    absolute = [x for x in edits if x.absolute]
+    for i, a in enumerate(absolute):
+        for b in absolute[:i]:
+            if a.site.name == b.site.name and a.value != b.value and not _disjoint(a.site, b.site):
+                raise fail(
+                    "MI0405",
+                    "two writes set the same place",
+                    a.span,
+                    label="this write overlaps an earlier one",
+                    notes=[Label(b.span, "the other write")],
+                    help="take one out of the other with `except(family, site)`, or use `self` in one of them",
+                )
+
+
+def _disjoint(a: ir.Site, b: ir.Site) -> bool:
+    if any(m.select == b.select for m in a.minus) or any(m.select == a.select for m in b.minus):
+        return True
+    if a.view is not None and b.view is not None and a.view != b.view:
+        return False
+    for axis in {n for n, _ in a.select} & {n for n, _ in b.select}:
+        x, y = a.index(axis), b.index(axis)
+        if isinstance(x, ir.Const) and isinstance(y, ir.Const):
+            xs = set(x.value) if isinstance(x.value, tuple) else {x.value}
+            ys = set(y.value) if isinstance(y.value, tuple) else {y.value}
+            if not xs & ys:
+                return True
+    return False
+
+
+def except_(family: SiteV, taken: tuple[SiteV, ...]) -> SiteV:
+    """``except(family, set)``: the family without some members."""
+    site = family.site
+    minus = tuple(m.site for m in taken)
+    new = ir.Site(
+        site.model,
+        site.name,
+        site.select,
+        site.view,
+        site.view_part,
+        (*site.minus, *minus),
+        type=site.type,
+        span=site.span,
+    )
+    return replace(family, site=new)

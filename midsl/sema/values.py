@@ -1,0 +1,277 @@
+"""What names stand for while a spec is elaborated.
+
+Elaboration is evaluation at compile time: functions, records, models, sites and runs are values of
+the elaborator and disappear; what is left is IR. Each class here is one kind of such value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from midsl.graph.info import SiteRow
+from midsl.ir import nodes as ir
+from midsl.ir.types import Axis, TensorType
+from midsl.source import Span
+from midsl.syntax import ast
+
+
+class Value:
+    """Base of elaborated values; `kind` is what messages call it."""
+
+    kind = "value"
+
+
+@dataclass(frozen=True)
+class ConstV(Value):
+    """A number, truth value or string known now."""
+
+    value: int | float | str | bool
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        names = {bool: "Bool", int: "Int", float: "Float", str: "String"}
+        return names[type(self.value)]
+
+
+@dataclass(frozen=True)
+class ListV(Value):
+    items: tuple[Value, ...]
+    kind = "list"
+
+
+@dataclass(frozen=True)
+class RecordV(Value):
+    fields: Mapping[str, Value]
+    kind = "record"
+
+
+@dataclass(frozen=True)
+class RangeV(Value):
+    """A range of integers or positions; ends may be open."""
+
+    lo: int | None
+    hi: int | None
+    step: int = 1
+    kind = "range"
+
+
+@dataclass(frozen=True)
+class TensorV(Value):
+    """A tensor expression; `site` is the starred site its family axes come from, if just one."""
+
+    node: ir.Node
+    site: SiteV | None = None
+
+    @property
+    def type(self) -> TensorType:
+        return self.node.tensor_type
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return str(self.node.type)
+
+
+@dataclass(frozen=True)
+class LateV(Value):
+    """``.name``: a column of whatever data the run is on."""
+
+    name: str
+    kind = "late-bound column"
+
+
+@dataclass(frozen=True)
+class ColumnV(Value):
+    """A column of one data part; `column_kind` in token pos span label number."""
+
+    node: ir.Column
+    column_kind: str
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return f"{self.column_kind} column"
+
+
+@dataclass(frozen=True)
+class ModelV(Value):
+    node: ir.Node
+    owner: str
+    sizes: Mapping[str, int]
+    kind = "Model"
+
+
+@dataclass(frozen=True)
+class BlocksV(Value):
+    """``m.blocks``, or one selection of it, or a path below it (``m.blocks[*].attn``)."""
+
+    model: ModelV
+    layer: ir.Node | None = None
+    path: str = ""
+    kind = "blocks"
+
+
+@dataclass(frozen=True)
+class SiteV(Value):
+    """A site with its selections; late-bound columns in it are `Late` nodes until it meets a run."""
+
+    model: ModelV
+    site: ir.Site
+    row: SiteRow
+    kind = "Site"
+
+    @property
+    def stars(self) -> tuple[str, ...]:
+        return tuple(a for a, i in self.site.select if isinstance(i, ir.Star))
+
+
+@dataclass(frozen=True)
+class SitesV(Value):
+    """A union of sites (``a | b``, a list of sites): its members are swept one at a time."""
+
+    members: tuple[SiteV, ...]
+    kind = "Sites"
+
+
+@dataclass(frozen=True)
+class DataV(Value):
+    """A data set: its sides, splits and columns by kind (as declared, or as found once bound)."""
+
+    node: ir.Node
+    sides: tuple[str, ...]
+    splits: tuple[str, ...]
+    columns: Mapping[str, str]
+    split: str = ""
+    kind = "Data"
+
+
+@dataclass(frozen=True)
+class PartV(Value):
+    node: ir.Part
+    columns: Mapping[str, str]
+    name: str
+    kind = "Data"
+
+
+@dataclass(frozen=True)
+class RunV(Value):
+    node: ir.Forward
+    model: ModelV
+    part: PartV
+    kind = "Run"
+
+
+@dataclass(frozen=True)
+class EditTemplate:
+    """``target := value`` before it meets a run: the value is elaborated with `self` known."""
+
+    target: SiteV
+    value: ast.Expr
+    scope: Any
+    span: Span
+
+
+@dataclass(frozen=True)
+class EditsV(Value):
+    edits: tuple[EditTemplate, ...]
+    kind = "Edits"
+
+
+@dataclass(frozen=True)
+class FnV(Value):
+    """A function written in `.mi`: a `fn` declaration or a lambda, with the scope it was written in."""
+
+    name: str
+    params: tuple[ast.FnParam, ...]
+    body: Callable[[Any], Value]
+    scope: Any
+    span: Span
+    kind = "function"
+
+
+@dataclass(frozen=True)
+class ExternV(Value):
+    """An `extern fn`: builds a Model, Data or Tokenizer node from its arguments."""
+
+    decl: ast.Fn
+    scope: Any
+    trusted: bool
+    kind = "function"
+
+
+@dataclass(frozen=True)
+class BuiltinV(Value):
+    """A function of the elaborator itself."""
+
+    name: str
+    call: Callable[..., Value]
+    kind = "function"
+
+
+@dataclass(frozen=True)
+class TokenizerV(Value):
+    node: ir.Node
+    kind = "Tokenizer"
+
+
+@dataclass(frozen=True)
+class LensV(Value):
+    """A decomposition: a `Fit` node, the site it is at, and the axis of its code."""
+
+    node: ir.Fit
+    at: SiteV
+    code: Axis
+    kind = "Lens"
+
+
+@dataclass(frozen=True)
+class LensesV(Value):
+    """Labelled lenses to sweep over (``split(v, by: W)``)."""
+
+    members: Mapping[str, LensV]
+    kind = "Lenses"
+
+
+@dataclass(frozen=True)
+class TopV(Value):
+    """``top_sites`` / ``top_index``: a domain computed while running."""
+
+    node: ir.Top
+    site: SiteV | None
+    kind = "computed selection"
+
+
+@dataclass(frozen=True)
+class SpaceV(Value):
+    """An imported module."""
+
+    name: str
+    members: Mapping[str, Callable[[], Value]]
+    kind = "module"
+
+
+@dataclass(frozen=True)
+class OptimV(Value):
+    """An optimiser with its settings."""
+
+    name: str
+    settings: Mapping[str, float]
+    kind = "optimiser"
+
+
+@dataclass(frozen=True, eq=False)
+class Late(ir.Node):
+    """A late-bound column inside a site's selection; gone once the site meets a run."""
+
+    name: str
+
+
+@dataclass
+class Poison(Value):
+    """Stands for what was refused already, so that nothing more is said about it."""
+
+    kind = "refused"
+
+
+class PoisonError(Exception):
+    """Raised where a refused value is used; says nothing."""
