@@ -86,8 +86,11 @@ class Domains:
 
     def _top(self, domain: ir.Top, given: Points | None) -> Points:
         """The best `k` by descending score, ties to the lowest coordinates; or the choice replayed."""
-        columns, scores = self.table(domain.score, ir.sweeps_of(domain.score))
-        names = ["example" if n == "batch" else n for n in domain.score.tensor_type.names]
+        sweeps = ir.sweeps_of(domain.score)
+        columns, scores = self.table(domain.score, sweeps)
+        own = {(axis_of(s, i).name, c) for s in sweeps for i, c in enumerate(s.columns)}
+        # coordinates stand in the order of the score's axes, whatever the order of the table
+        names = [c for a in domain.score.tensor_type.names for c in columns if (a, c) in own or a == c]
         coords = zip(*(columns[n] for n in names), strict=True)
         known = {c: s for c, s in zip(coords, scores.tolist(), strict=True) if s == s}
         best = sorted(known, key=lambda c: (-known[c], c))[: domain.k]
