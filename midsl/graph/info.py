@@ -59,6 +59,12 @@ class ModelInfo(BaseModel):
     why: str = ""
     """Why the hook engine, where it is used."""
     max_pos: int | None = None
+    aliases: tuple[tuple[tuple[str, int | None], tuple[str, int | None]], ...] = ()
+    """Names of one address: ((name, layer), the (name, layer) that stands for the address)."""
+
+    def address(self, name: str, layer: int | None) -> tuple[str, int | None]:
+        """Return the (name, layer) that stands for a site's address: equal for two names of one place."""
+        return dict(self.aliases).get((name, layer), (name, layer))
 
     def site(self, name: str) -> SiteRow | None:
         """Return the row of a site name, or None."""

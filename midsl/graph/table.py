@@ -1,0 +1,159 @@
+"""The capability table of a model: one row per site name, and the weights it has."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+import torch
+from torch import fx
+
+from midsl.graph import walk
+from midsl.graph.attention import Placed
+from midsl.graph.axes import names, sizes
+from midsl.graph.expand import Site
+from midsl.graph.export import is_call, module_path
+from midsl.graph.info import ModelInfo, SiteRow
+from midsl.graph.locate import Behind, locate
+from midsl.graph.names import NAMES, Name
+from midsl.graph.parts import Parts
+from midsl.graph.weights import weight_rows
+
+aten = torch.ops.aten
+
+
+class _Described(Protocol):
+    @property
+    def arch(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def max_pos(self) -> int | None: ...
+
+
+def describe(loaded: _Described, gm: fx.GraphModule, parts: Parts) -> tuple[ModelInfo, dict[Site, Placed]]:
+    """Return a model's sizes and table, and the sites that are nodes of its graph."""
+    sites: dict[Site, Placed] = {}
+    rows = tuple(_row(parts, name, sites) for name in NAMES)
+    info = ModelInfo(
+        arch=loaded.arch,
+        key=loaded.key,
+        sizes=_sizes(parts, sites),
+        sites=rows,
+        weights=weight_rows(parts),
+        causal=is_causal(gm, parts),
+        max_pos=loaded.max_pos,
+        aliases=_aliases(sites),
+    )
+    return info, sites
+
+
+def _row(parts: Parts, name: Name, sites: dict[Site, Placed]) -> SiteRow:
+    layers = [b.stream.layer for b in parts.blocks] if name.per_block else [None]
+    found = {i: locate(parts, name.name, i) for i in layers}
+    there = [i for i in layers if not isinstance(found[i], str)]
+    for i in there:
+        place = found[i]
+        if isinstance(place, Placed):
+            sites[name.name, i] = place
+    if not there:
+        reason = found[layers[0]]
+        assert isinstance(reason, str)
+        return SiteRow(
+            name=name.name,
+            axes=name.axes,
+            per_block=name.per_block,
+            readable=False,
+            writable=False,
+            why=reason,
+            doc=name.doc,
+        )
+    first = found[there[0]]
+    assert not isinstance(first, str)
+    placed = first.near if isinstance(first, Behind) else first
+    return SiteRow(
+        name=name.name,
+        axes=_axes(name, placed, isinstance(first, Placed)),
+        per_block=name.per_block,
+        layers=None if there == layers else tuple(i for i in there if i is not None),
+        module=_pattern(module_path(placed.node), there[0]),
+        kind="expansion" if isinstance(first, Behind) else "node",
+        doc=name.doc,
+    )
+
+
+def _axes(name: Name, placed: Placed, is_node: bool) -> tuple[str, ...]:
+    """The table's axes, less what this model lacks: key heads of their own, or positions at the end."""
+    here = {n for dim in placed.layout for n in names(dim)}
+    axes = name.axes
+    if is_node and "kv_head" not in here:
+        axes = tuple("head" if n == "kv_head" else n for n in axes)
+    if not name.per_block and here and "pos" not in here:
+        axes = tuple(n for n in axes if n != "pos")
+    return axes
+
+
+def _pattern(path: str, layer: int | None) -> str:
+    return path if layer is None else re.sub(rf"\.{layer}(\.|$)", r".{layer}\1", path, count=1)
+
+
+def _sizes(parts: Parts, sites: dict[Site, Placed]) -> dict[str, int]:
+    out = {"layer": len(parts.blocks), "d_model": int(sizes(parts.blocks[0].stream.pre)[-1])}
+    vocab = sizes(parts.frame.output)[-1]
+    out["vocab"] = int(vocab)
+    for block in parts.blocks:
+        if block.attn is not None:
+            for axis, n in block.attn.sizes.of.items():
+                if axis in ("head", "kv_head", "d_head") and n.is_Integer:
+                    out.setdefault(axis, int(n))
+    for (name, _), placed in sites.items():
+        if name == "mlp.post":
+            out.setdefault("d_mlp", int(sizes(placed.node)[-1]))
+    return out
+
+
+def _aliases(sites: dict[Site, Placed]) -> tuple[tuple[Site, Site], ...]:
+    """Pairs of names for one node: (the other name, the one that counts)."""
+    first: dict[fx.Node, Site] = {}
+    out = []
+    for site, placed in sorted(sites.items(), key=lambda x: -1 if x[0][1] is None else x[0][1]):
+        if placed.node in first:
+            out.append((site, first[placed.node]))
+        else:
+            first[placed.node] = site
+    return tuple(out)
+
+
+def is_causal(gm: fx.GraphModule, parts: Parts) -> bool:
+    """Whether no position attends to a later one, read from every layer's evaluated mask or pattern."""
+    device = next((p.device for p in gm.parameters()), torch.device("cpu"))
+    ids = torch.zeros(2, 4, dtype=torch.int64, device=device)
+    mask = torch.ones_like(ids)
+    given = {parts.frame.ids: ids, parts.frame.mask: mask}
+    cores = [b.attn for b in parts.blocks if b.attn is not None]
+    if len(cores) < len(parts.blocks):
+        return False
+    with torch.no_grad():
+        for attn in cores:
+            if attn.fused and not _masked(gm, attn.core, given):
+                return False
+            if not attn.fused:
+                assert attn.pattern is not None
+                pattern = walk.evaluate(gm, attn.pattern.node, given)
+                if pattern.triu(1).count_nonzero():
+                    return False
+    return True
+
+
+def _masked(gm: fx.GraphModule, core: fx.Node, given: dict[fx.Node, torch.Tensor]) -> bool:
+    assert is_call(core, aten.scaled_dot_product_attention.default)
+    mask = core.args[3] if len(core.args) > 3 else core.kwargs.get("attn_mask")
+    causal = core.args[5] if len(core.args) > 5 else core.kwargs.get("is_causal", False)
+    if causal:
+        return True
+    if not isinstance(mask, fx.Node):
+        return False
+    value = walk.evaluate(gm, mask, given)
+    later = torch.ones(4, 4, dtype=torch.bool, device=value.device).triu(1)
+    value = value.expand(*value.shape[:-2], 4, 4)[..., later]
+    return not value.any() if value.dtype == torch.bool else bool((value < -1e30).all())
