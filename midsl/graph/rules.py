@@ -175,8 +175,8 @@ def check_rules(mg: ModelGraph, ids: Tensor, mask: Tensor) -> list[str]:
         worst = [reach[n] for n in node.all_input_nodes if n in reach] + [rules[node.name]]
         reach[node] = MIXING if MIXING in worst else CAUSAL if CAUSAL in worst else LOCAL
         old, new = before[node], after[node]
-        if not isinstance(old, Tensor):
-            continue
+        if not isinstance(old, Tensor) or _two_positions(mg.parts, node):
+            continue  # scores of later keys do move before the mask; z shows what is left of that
         moved = _moved(mg.parts, node, old, new, batch, length)
         if moved is None:
             continue

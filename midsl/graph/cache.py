@@ -1,0 +1,53 @@
+"""`ModelInfo` on disk, so that `check` knows a model's sites without torch or weights.
+
+One JSON file per architecture key. A file that cannot be read counts as absent: it is a cache, and
+the next export writes it anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from midsl.cachedir import cache_dir
+from midsl.graph.info import ModelInfo
+
+VERSION = 1
+"""Raised when the same architecture would be described differently; older files are then left unread."""
+
+
+def info_path(key: str) -> Path:
+    """Return where the description of an architecture is kept."""
+    name = hashlib.sha256(f"{VERSION}:{key}".encode()).hexdigest()[:32]
+    return cache_dir() / "modelinfo" / f"{name}.json"
+
+
+def load_info(key: str) -> ModelInfo | None:
+    """Return the stored description of an architecture, or None."""
+    try:
+        info = ModelInfo.model_validate_json(info_path(key).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    return info if info.key == key else None
+
+
+def save_info(info: ModelInfo) -> None:
+    """Store a description, replacing an older one at once or not at all.
+
+    Raises:
+        OSError: if the cache folder cannot be written.
+    """
+    path = info_path(info.key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as f:
+            f.write(info.model_dump_json())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
