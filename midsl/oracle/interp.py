@@ -25,8 +25,8 @@ from midsl.ops.registry import apply_op
 from midsl.oracle.domains import Domains, Points, axis_of
 from midsl.oracle.inputs import Address, Change, Inputs, Values
 from midsl.oracle.leaves import column, literal, weight
-from midsl.oracle.memo import Memo
-from midsl.oracle.rows import Rows, both, over_data
+from midsl.oracle.memo import Memo, uses_self
+from midsl.oracle.rows import Rows, both, joined, over_data
 from midsl.oracle.select import along, label_index
 from midsl.oracle.sites import Place, Point, coordinate
 
@@ -66,14 +66,14 @@ class Oracle:
 
     def expect(self, sink: ir.Expect) -> bool:
         """Return whether a claim holds."""
-        self._register(sink)
+        self.register(sink)
         return bool(self.value(sink.condition, {}).data.item())
 
     def table(
         self, node: ir.Node, sweeps: Sequence[ir.Sweep]
     ) -> tuple[dict[str, list[ir.Scalar]], np.ndarray]:
         """Return any value as a table, as `report`."""
-        self._register(node)
+        self.register(node)
         t = node.tensor_type
         gone = {(a.name, a.owner): a for a in t.axes}
         free = [s for s in sweeps if any((a.name, a.owner) in gone for a in s.axes)]
@@ -103,7 +103,7 @@ class Oracle:
         table = {c: [r[i] for r in rows] for i, c in enumerate(columns)}
         return table, np.concatenate(values) if values else np.zeros(0)
 
-    def _register(self, root: ir.Node) -> None:
+    def register(self, root: ir.Node) -> None:
         """Note which sites each run is read at, so that it runs once, and which data there is."""
         for node in ir.walk(root):
             if node.digest in self.seen:
@@ -121,7 +121,7 @@ class Oracle:
 
         Axes are those of the type that no sweep at the point accounts for, in any order.
         """
-        if _uses_self(node):
+        if uses_self(node):
             return self._value(node, point, me)
         key = self._key(node, point)
         found = self.memo.get(key)
@@ -188,7 +188,7 @@ class Oracle:
         attrs = dict(node.attrs)
         mask = None
         if over_data(as_axes(attrs.get("over", ()))):  # type: ignore[arg-type]
-            mask = self.rows.real(_joined(types, args), self.rows.usable(node, point))
+            mask = self.rows.real(joined(types, args), self.rows.usable(node, point))
         return apply_op(node.op, args, attrs, mask)
 
     def _reduce(self, node: ir.Reduce, point: Point, me: NT | None) -> NT:
@@ -201,7 +201,7 @@ class Oracle:
         for at in self.domains.under(node, point):
             values = [self.value(p, at, me) for p in parts]
             got = self.settle(list(zip(values, types, strict=True)), sweeps, at)
-            real = [self.rows.real(_joined(types, got), self.rows.usable(p, at)) for p in parts]
+            real = [self.rows.real(joined(types, got), self.rows.usable(p, at)) for p in parts]
             mask = both([*real, *got[1:]]) or NT(torch.tensor(True), ())
             masks.append(mask.expand({**got[0].sizes, **mask.sizes}))
             xs.append(got[0].expand(masks[-1].sizes))
@@ -288,20 +288,11 @@ class Oracle:
         return place.read(found)
 
 
-def _uses_self(node: ir.Node) -> bool:
-    """Whether a value depends on the `self` of the edit it stands in (not of an edit inside it)."""
-    known = _SELF.get(node.digest)
-    if known is None:
-        inside = () if isinstance(node, (ir.Forward, ir.Sweep)) else node.children
-        known = _SELF[node.digest] = isinstance(node, ir.Self) or any(_uses_self(c) for c in inside)
-    return known
+def evaluate(node: ir.Node, inputs: Inputs, point: Point, domains: Mapping[str, Points] | None = None) -> NT:
+    """Return the value of one tensor expression at one point of the sweeps it depends on."""
+    oracle = Oracle(inputs, domains)
+    oracle.register(node)
+    return oracle.value(node, point)
 
 
-_SELF: dict[str, bool] = {}
 _NOTHING = NT(torch.zeros(()), ())
-
-
-def _joined(types: Sequence[TensorType], values: Sequence[NT]) -> TensorType:
-    """A type with those axes that values have as axes of their own, not through a sweep."""
-    present = {n for x in values for n in x.axes}
-    return TensorType(axes=tuple({a.name: a for t in types for a in t.axes if a.name in present}.values()))

@@ -1,4 +1,7 @@
-"""Values kept for reuse, up to a number of bytes: a sweep over a real model must not fill the memory."""
+"""Values kept for reuse, up to a number of bytes: a sweep over a real model must not fill the memory.
+
+What depends on the `self` of an edit is not kept: it has another value each time.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import Generic, TypeVar
 
+from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 
 V = TypeVar("V", bound="NT | Mapping[tuple[str, int | None], NT]")
@@ -41,3 +45,15 @@ class Memo(Generic[V]):
 def _bytes(value: NT | Mapping[tuple[str, int | None], NT]) -> int:
     items = [value] if isinstance(value, NT) else value.values()
     return sum(x.data.numel() * x.data.element_size() for x in items) + 1
+
+
+_SELF: dict[str, bool] = {}
+
+
+def uses_self(node: ir.Node) -> bool:
+    """Whether a value depends on the `self` of the edit it stands in (not of an edit inside it)."""
+    known = _SELF.get(node.digest)
+    if known is None:
+        inside = () if isinstance(node, (ir.Forward, ir.Sweep)) else node.children
+        known = _SELF[node.digest] = isinstance(node, ir.Self) or any(uses_self(c) for c in inside)
+    return known

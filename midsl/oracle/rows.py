@@ -6,7 +6,7 @@ not have. Reductions leave such rows out; whatever is computed from them until t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -171,6 +171,12 @@ def check_covered(wanted: np.ndarray, real: np.ndarray, axis: Axis, part: Part, 
             label="some of these positions are outside of it",
             help="select within the stretch that the value covers",
         )
+
+
+def joined(types: Sequence[TensorType], values: Sequence[NT]) -> TensorType:
+    """A type with those axes that values have as axes of their own, not through a sweep."""
+    present = {n for x in values for n in x.axes}
+    return TensorType(axes=tuple({a.name: a for t in types for a in t.axes if a.name in present}.values()))
 
 
 def _and(found: Usable, more: Usable) -> None:

@@ -9,7 +9,7 @@ import torch
 from midsl.diagnostics.model import MiError
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
-from midsl.oracle.interp import Oracle
+from midsl.oracle.interp import Oracle, evaluate
 from tests.oracle.toy import (
     CLEAN,
     CORRUPT,
@@ -266,6 +266,14 @@ def test_expect() -> None:
     assert o.expect(ir.Expect("e", apply("gt", x, const(want - 1e-6)), "", ""))
     assert not o.expect(ir.Expect("e", apply("gt", x, const(want + 1e-6)), "", ""))
     assert o.expect(ir.Expect("e", apply("approx", x, const(want)), "", ""))
+
+
+def test_one_expression_at_one_point() -> None:
+    s = sweep("v", ("v",), (Axis("v", "sweep:v"),), ir.Points(((0,), (5,))))
+    x = apply("mul", select(read(BASE, site("logits", pos=0)), "vocab", coord(s)), const(2.0))
+    found = evaluate(x, ToyInputs(), {s.digest: (5,)})
+    assert found.axes == ("batch",)
+    assert torch.equal(found.data, LOGITS[:, 0, 5] * 2)
 
 
 def test_a_run_runs_once() -> None:
