@@ -494,3 +494,8 @@ def _sweeps_of(node: Node) -> tuple[Sweep, ...]:
     result = tuple(found.values())
     _SWEEPS[node.digest] = result
     return result
+
+
+def sweeps_below(node: Node) -> tuple[Sweep, ...]:
+    """Every sweep anywhere under a node, bound or free."""
+    return tuple(n for n in walk(node) if isinstance(n, Sweep))

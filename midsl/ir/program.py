@@ -63,8 +63,16 @@ def left_axes(report: ir.Report) -> tuple[Axis, ...]:
     return tuple(a for a in report.value.tensor_type.axes if (a.name, a.owner) not in swept)
 
 
+def swept_columns(report: ir.Report, sweep: ir.Sweep) -> tuple[int, ...]:
+    """Which columns of a sweep a report still has: a reduction may have taken some of its axes away."""
+    if len(sweep.axes) != len(sweep.columns):
+        return tuple(range(len(sweep.columns)))
+    have = {(a.name, a.owner) for a in report.value.tensor_type.axes}
+    return tuple(i for i, a in enumerate(sweep.axes) if (a.name, a.owner) in have)
+
+
 def key_columns(report: ir.Report) -> tuple[str, ...]:
     """The key columns of a report's table, in order: `batch` is called `example`."""
-    names = [c for s in report.sweeps for c in s.columns]
+    names = [s.columns[i] for s in report.sweeps for i in swept_columns(report, s)]
     names += ["example" if a.name == "batch" else a.name for a in left_axes(report)]
     return tuple(names)

@@ -146,7 +146,7 @@ class _Builder:
             self.chosen[sweep.digest] = sweep
 
     def _place_output(self, node: ir.Node) -> None:
-        for run in self.direct(node):
+        for run in sorted(self.direct(node), key=lambda r: len(ir.sweeps_of(r))):
             self.ensure(run)
         for s in ir.sweeps_of(node):
             self.choose(s)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from midsl.diagnostics.model import Bag
 from midsl.ir import nodes as ir
@@ -107,9 +106,9 @@ class Execution:
     totals: Totals = field(default_factory=Totals)
     stages: list[Stage] = field(default_factory=list)
 
-    def run(self, on_stage: Any = None) -> None:
+    def run(self, on_stage: Callable[[Stage], None] | None = None, session: Session | None = None) -> None:
         """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
-        session = self.compiled.session()
+        session = session or self.compiled.session()
         results = Results(session.evaluator)
         cells: list[CellRow] = []
         tables: dict[str, ResultTable] = {}
@@ -127,7 +126,7 @@ class Execution:
             for step in self.compiled.plan.steps:
                 began, cpu = time.perf_counter(), time.process_time()
                 if isinstance(step, (LoadStep, TrainStep)):
-                    self.compiled.binder.graph(step.model)
+                    session.bound.graph(step.model)
                     cells.append(self._cell(step, step.model.digest, began, cpu, Totals()))
                 elif isinstance(step, RunStep):
                     done = Totals()
@@ -153,7 +152,6 @@ class Execution:
                     else:
                         current.plots.append((sink, tables[sink.value.digest]))
             close()
-        self.session = session
 
     def _cell(self, step: object, key: str, began: float, cpu: float, done: Totals) -> CellRow:
         trained = self.compiled.trainer.done.get(key)

@@ -55,6 +55,8 @@ class Env:
     lanes: Tensor | None = None
     fixed: dict[str, int] = field(default_factory=dict)
     self_value: NT | None = None
+    unswept: dict[str, NT] = field(default_factory=dict)
+    """Values at hand that depend on none of the sweeps: shared by all that is evaluated beside it."""
 
     @property
     def digests(self) -> frozenset[str]:
@@ -88,7 +90,7 @@ class Evaluator:
         if env.table is not None and env.table.sweeps and not has_self(node):
             if not any(s.digest in env.digests for s in ir.sweeps_of(node)):
                 plain = replace(env, table=None)
-                return self._lift(self.eval(node, plain, {}), node, env)
+                return self._lift(self.eval(node, plain, env.unswept), node, env)
         stored = self.store.get(node.digest)
         if stored is not None:
             return self._stored(stored, env)
@@ -266,14 +268,24 @@ class Evaluator:
             masks.append(real)
         if "batch" in names:
             owner = axes["batch"].owner
-            for coord in position_coords(arg):
-                lengths = self._cut(self.rows.lengths(owner), replace(env, fixed={}))
-                masks.append(apply_op("lt", [self._coord(coord, env, {}), lengths], {}))
+            usable = self.usable(arg, owner, env)
+            masks += [usable] if usable is not None else []
         if not masks:
             return None
         found = masks[0]
         for m in masks[1:]:
             found = apply_op("and", [found, m], {})
+        return found
+
+    def usable(self, node: ir.Node, owner: str, env: Env) -> NT | None:
+        """Rows that have every single position which an expression names (None: all of them)."""
+        found: NT | None = None
+        for index in positions_named(node):
+            lengths = self._cut(self.rows.lengths(owner), replace(env, fixed={}))
+            fits = apply_op("lt", [self.eval(index, env, {}), lengths], {})
+            if isinstance(index, ir.Const) and bool(fits.data.all()):
+                continue
+            found = fits if found is None else apply_op("and", [found, fits], {})
         return found
 
 
@@ -306,9 +318,9 @@ def has_self(node: ir.Node) -> bool:
     return known
 
 
-def position_coords(node: ir.Node) -> tuple[ir.Coord, ...]:
-    """Swept coordinates that an expression uses as positions: rows shorter than that don't count."""
-    found: dict[str, ir.Coord] = {}
+def positions_named(node: ir.Node) -> tuple[ir.Node, ...]:
+    """Numbers and swept coordinates that an expression uses as positions: shorter rows don't count."""
+    found: dict[str, ir.Node] = {}
     for n in ir.walk(node):
         pairs: tuple[tuple[str, ir.Node], ...] = ()
         if isinstance(n, ir.Site):
@@ -316,10 +328,11 @@ def position_coords(node: ir.Node) -> tuple[ir.Coord, ...]:
         elif isinstance(n, ir.Select):
             pairs = ((n.axis.name, n.index),)
         for name, index in pairs:
-            if name in ("pos", "key_pos") and isinstance(index, ir.Coord):
+            single = isinstance(index, ir.Coord) or (isinstance(index, ir.Const) and isinstance(index.value, int))
+            if name in ("pos", "key_pos") and single:
                 found[index.digest] = index
     free = {s.digest for s in ir.sweeps_of(node)}
-    return tuple(c for c in found.values() if c.sweep.digest in free)
+    return tuple(i for i in found.values() if not isinstance(i, ir.Coord) or i.sweep.digest in free)
 
 
 def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Coord], ...]]:
@@ -333,19 +346,3 @@ def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Co
     if isinstance(node, ir.Grad):
         return ir.Grad(node.scalar, node.run, wide, type=node.type, span=node.span), coords
     return ir.Read(node.run, wide, type=node.type, span=node.span), coords
-
-
-__all__ = [
-    "GRID",
-    "POINT",
-    "Domains",
-    "Env",
-    "Evaluator",
-    "Inputs",
-    "Source",
-    "Stored",
-    "generalise",
-    "has_self",
-    "owner_of",
-    "position_coords",
-]

@@ -9,12 +9,13 @@ import torch
 
 from midsl.data.spans import span_coordinates
 from midsl.ir import nodes as ir
-from midsl.ir.program import key_columns, left_axes
+from midsl.ir.program import key_columns, left_axes, swept_columns
 from midsl.ir.types import Axis
 from midsl.ops.named import NT
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
-from midsl.plan.evaluate import Evaluator, GRID
+from midsl.plan.domains import is_dense
+from midsl.plan.evaluate import GRID, Evaluator
 from midsl.store.rows import CheckRow, ResultTable
 
 Key = int | float | str | bool | None
@@ -30,16 +31,20 @@ class Results:
         """The table of a report: sweeps' columns first, then its remaining axes."""
         value = self.evaluator.grid(sink.value)
         left = left_axes(sink)
-        swept = [self.evaluator.domains.grid(s) for s in sink.sweeps]
-        names = [n for g, _ in swept for n in g]
-        sizes = dict(zip(names, [z for _, s in swept for z in s], strict=True))
+        names: list[str] = []
+        sizes: dict[str, int] = {}
+        for s in sink.sweeps:
+            axes, lengths = self.evaluator.domains.grid(s)
+            kept = swept_columns(sink, s) if is_dense(s) else (0,)
+            names += [axes[i] for i in kept]
+            sizes |= {axes[i]: lengths[i] for i in kept}
         for axis in left:
             names.append(axis.name)
             sizes[axis.name] = value.size(axis.name) if axis.name in value.axes else self._axis_size(axis)
         order = value.permute_to([n for n in names if n in value.axes]).expand(sizes)
         flat = order.data.detach().to(torch.float64).reshape(-1).cpu().numpy()
         columns = self._keys(sink, left, sizes)
-        keep = self._real(left, sizes, names)
+        keep = self._real(sink, left, sizes, names)
         n, se = self._counts(sink, sizes, names)
         total = self._rows_total(sink)
         keys: dict[str, list[Key]] = {
@@ -111,10 +116,15 @@ class Results:
         assert axis.size is not None, f"the size of `{axis.name}` is not known"
         return axis.size
 
-    def _real(self, left: tuple[Axis, ...], sizes: dict[str, int], names: list[str]) -> np.ndarray:
-        """Which rows are real: padded positions give none."""
+    def _real(self, sink: ir.Report, left: tuple[Axis, ...], sizes: dict[str, int], names: list[str]) -> np.ndarray:
+        """Which rows are real: padded positions give none, nor do examples that lack a named position."""
         keep = NT(torch.ones(list(sizes.values()), dtype=torch.bool), tuple(names))
         for axis in left:
+            if axis.name == "batch" and axis.owner in self.evaluator.rows.owners:
+                usable = self.evaluator.usable(sink.value, axis.owner, GRID)
+                if usable is not None:
+                    extra = tuple(a for a in usable.axes if a not in names)
+                    keep = apply_op("and", [keep, reduce("any", usable, extra) if extra else usable], {})
             if axis.name in ("pos", "key_pos") and axis.owner in self.evaluator.rows.owners:
                 _, real = self.evaluator.rows.stretch(axis.owner, axis.span)
                 real = NT(real.data, ("batch", axis.name))

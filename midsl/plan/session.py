@@ -354,13 +354,14 @@ class Session:
 
     def _collect(self, step: RunStep, captured: Captured, chunk: Chunk, kept: dict[str, list[NT]]) -> None:
         memos: dict[tuple[str, ...], tuple[Env, dict[str, NT]]] = {}
+        unswept: dict[str, NT] = {}
 
         def scene(node: ir.Node) -> tuple[Env, dict[str, NT]]:
             sweeps = self._sweep_order(step, node)
             key = tuple(s.digest for s in sweeps)
             if key not in memos:
                 table, lanes = chunk.table.extend(sweeps[len(step.sweeps) :], self.evaluator.domains)
-                memos[key] = (Env(table, chunk.rows, captured, lanes), {})
+                memos[key] = (Env(table, chunk.rows, captured, lanes, unswept=unswept), {} if key else unswept)
             return memos[key]
 
         for node in step.outputs:

@@ -12,9 +12,11 @@ import json
 import os
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from midsl.cachedir import cache_dir
@@ -61,7 +63,7 @@ class Trainer:
         assert isinstance(node.data, ir.Part)
         part = binder.part(node.data)
         options = dict(node.options)
-        path = cache_dir() / "trained" / f"{_key(node, start, binder)}.safetensors"
+        path = _path(node, start, binder)
         began = time.perf_counter()
         cached = path.exists()
         if cached:
@@ -72,6 +74,15 @@ class Trainer:
         self.done[node.digest] = Training(int(options["steps"]), loss, time.perf_counter() - began, cached)
         start.module.requires_grad_(False)
         return replace(start, weights_sha256=weights_sha256(start.module))
+
+
+def trained_path(binder: Binder, node: ir.Train) -> Path:
+    """Where the result of a training is, or will be, kept."""
+    return _path(node, binder.loaded(node.model), binder)
+
+
+def _path(node: ir.Train, start: LoadedModel, binder: Binder) -> Path:
+    return cache_dir() / "trained" / f"{_key(node, start, binder)}.safetensors"
 
 
 def _key(node: ir.Train, start: LoadedModel, binder: Binder) -> str:
@@ -91,7 +102,7 @@ def _key(node: ir.Train, start: LoadedModel, binder: Binder) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _save(model: LoadedModel, path, loss: float) -> None:  # type: ignore[no-untyped-def]
+def _save(model: LoadedModel, path: Path, loss: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     tensors = {n: t.detach().clone().contiguous() for n, t in model.module.state_dict().items()}
@@ -99,9 +110,7 @@ def _save(model: LoadedModel, path, loss: float) -> None:  # type: ignore[no-unt
     temporary.replace(path)
 
 
-def _load(model: LoadedModel, path) -> float:  # type: ignore[no-untyped-def]
-    from safetensors import safe_open
-
+def _load(model: LoadedModel, path: Path) -> float:
     model.module.load_state_dict(load_file(path))
     with safe_open(path, framework="pt") as f:
         return float(f.metadata()["loss"])

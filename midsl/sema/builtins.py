@@ -120,7 +120,7 @@ def _reduction(op: str) -> Callable[..., Value]:
         if op in ("all", "any") and isinstance(value, ConstV) and isinstance(value.value, bool):
             return value
         x = as_tensor(value, args.expr("x").span)
-        if op in ("all", "any") and x.type.kind != "bool":
+        if op in ("all", "any", "count") and x.type.kind != "bool":
             raise fail(
                 "MI0301",
                 f"`{op}` needs truth values",

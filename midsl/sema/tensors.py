@@ -237,8 +237,8 @@ def reduce(
     """A reduction over named axes (over all of them where none is named)."""
     names = value.type.names if over is None else tuple(over)
     axes = tuple(find_axis(value.type, n, span, "reduce over") for n in names)
-    if not axes and over is None and op not in ("all", "any"):
-        return value if op != "count" else apply("where", (value, const(1), const(0)), span, kind="int")
+    if not axes and over is None and op not in ("all", "any", "count"):
+        return value
     left = join_axes([value.node, *([where.node] if where else [])], span)
     kept = tuple(a for a in left if a.name not in names)
     kind: Kind = {"all": "bool", "any": "bool", "count": "int"}.get(op, "float")  # type: ignore[assignment]

@@ -1,0 +1,267 @@
+"""The command line: options and printing, no logic. Heavy imports happen inside the commands."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from midsl import __version__
+
+F = TypeVar("F", bound=Callable[..., Any])
+PASSES = ("cse", "dce", "push_selects", "fuse_captures", "batch_sweeps")
+
+
+class Commands(click.Group):
+    """Suggests the command that was meant."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as err:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            if near and "mean" not in err.message:
+                err.message += f" Did you mean {near[0]!r}?"
+            raise
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="midsl")
+def main() -> None:
+    """midsl: mechanistic-interpretability experiments as specs that compile and run."""
+
+
+def reporting(f: F) -> F:
+    """Print diagnostics instead of tracebacks, and leave with their exit code."""
+
+    @wraps(f)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        from midsl.diagnostics.model import Diagnostic, MiError
+
+        as_json = bool(kwargs.get("as_json"))
+        try:
+            return f(*args, **kwargs)
+        except MiError as err:
+            show_diagnostics(list(err.diagnostics), as_json)
+            sys.exit(err.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; run the same command again to go on", err=True)
+            sys.exit(130)
+        except (click.ClickException, click.exceptions.Exit, SystemExit, BrokenPipeError):
+            raise
+        except Exception as err:
+            import traceback
+
+            trace = "" if as_json else traceback.format_exc()
+            click.echo(trace, err=True, nl=False)
+            show_diagnostics([Diagnostic("MI0901", f"internal error: {err!r}", help="this is a bug of midsl; please report it with the spec")], as_json)
+            sys.exit(1)
+
+    return wrapper  # type: ignore[return-value]
+
+
+def show_diagnostics(items: list[Any], as_json: bool) -> None:
+    """Diagnostics as text on stderr, or as JSON on stdout."""
+    from midsl.diagnostics.render import render_json, render_text
+
+    if not items:
+        return
+    if as_json:
+        click.echo(json.dumps({"diagnostics": render_json(items)}, indent=1))
+    else:
+        color = sys.stderr.isatty()
+        click.echo(render_text(items, color=color), err=True, nl=False)
+
+
+def json_option(f: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(f)
+
+
+def spec_options(f: F) -> F:
+    """What every command that compiles a spec takes."""
+    f = click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the spec.")(f)
+    f = click.option("--trust", is_flag=True, help="Allow the spec to run Python outside the standard library.")(f)
+    return json_option(f)
+
+
+def pass_options(f: F) -> F:
+    """One ``--no-<pass>`` for each pass that may be left out."""
+    for name in reversed(PASSES):
+        f = click.option(f"--no-{name.replace('_', '-')}", f"no_{name}", is_flag=True, help=f"Leave out pass {name}.")(f)
+    return f
+
+
+def parse_params(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``-p name=value`` pairs as a dictionary."""
+    found = {}
+    for pair in pairs:
+        name, sep, value = pair.partition("=")
+        if not sep or not name:
+            raise click.UsageError(f"-p {pair}: write NAME=VALUE")
+        found[name] = value
+    return found
+
+
+def switched_off(options: dict[str, Any]) -> list[str]:
+    return [p for p in PASSES if options.pop(f"no_{p}")]
+
+
+SPEC = click.argument("spec", type=click.Path(path_type=Path))
+STORE = click.option("--store", type=click.Path(path_type=Path), default=Path("midsl-results"), show_default=True, help="Folder of the results store.")
+
+
+@main.command()
+@SPEC
+@spec_options
+@reporting
+def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool) -> None:
+    """Check a spec without loading a model."""
+    from midsl.sema.check import check_source, read_source
+    from midsl.sema.filefacts import FileFacts
+    from midsl.sema.summary import summarise
+
+    checked = check_source(read_source(spec), FileFacts(), parse_params(params), trust)
+    if as_json:
+        from midsl.diagnostics.render import render_json
+
+        click.echo(json.dumps({"diagnostics": render_json(list(checked.bag)), "experiments": summarise(checked)}, indent=1))
+    else:
+        show_diagnostics(list(checked.bag), False)
+        if not checked.bag.errors:
+            for x in summarise(checked):
+                click.echo(x["text"])
+    sys.exit(2 if checked.bag.errors else 0)
+
+
+@main.command()
+@SPEC
+@spec_options
+@pass_options
+@click.option("--dump", type=click.Choice(["ir"]), help="Print a stage of the compile.")
+@reporting
+def explain(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, dump: str | None, **options: Any) -> None:
+    """Show the steps of a plan, why, and what they will cost."""
+    from midsl.plan.driver import compile_spec, ir_text
+    from midsl.plan.explain import explain as explain_plan
+
+    compiled = compile_spec(spec, parse_params(params), switched_off(options), trust)
+    if dump == "ir":
+        click.echo(ir_text(compiled), nl=False)
+        return
+    done = explain_plan(compiled)
+    show_warnings(compiled.bag, as_json)
+    click.echo(json.dumps(done.as_json(), indent=1) if as_json else done.as_text())
+
+
+def show_warnings(bag: Any, as_json: bool) -> None:
+    if not as_json:
+        show_diagnostics(list(bag), False)
+
+
+@main.command()
+@SPEC
+@spec_options
+@pass_options
+@STORE
+@reporting
+def run(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, store: Path, **options: Any) -> None:
+    """Run a spec; rows land in the results store."""
+    from midsl.plan.driver import compile_spec
+    from midsl.plan.record import run_and_store
+
+    compiled = compile_spec(spec, parse_params(params), switched_off(options), trust)
+    show_warnings(compiled.bag, as_json)
+    code = run_and_store(compiled, store, parse_params(params), sys.argv[1:], as_json)
+    sys.exit(code)
+
+
+@main.command()
+@SPEC
+@spec_options
+@pass_options
+@click.option("--points", type=click.IntRange(min=1), default=16, show_default=True, help="Points of each sweep to check.")
+@click.option("--exact", is_flag=True, help="Check every point.")
+@reporting
+def verify(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, points: int, exact: bool, **options: Any) -> None:
+    """Compare the plan with the float64 oracle."""
+    from midsl.plan.driver import compile_spec
+    from midsl.plan.verify import TOLERANCE
+    from midsl.plan.verify import verify as verify_plan
+
+    compiled = compile_spec(spec, parse_params(params), switched_off(options), trust)
+    done = verify_plan(compiled, None if exact else points)
+    if as_json:
+        rows = [{"name": v.name, "rows": v.rows, "error": v.error, "own_error": v.own_error, "agrees": v.agrees} for v in done.verdicts]
+        click.echo(json.dumps({"agrees": done.agrees, "worst": done.worst, "reports": rows, "sampled": done.sampled}, indent=1))
+    else:
+        for v in done.verdicts:
+            mark = "agrees" if v.agrees else "DIFFERS"
+            click.echo(f"{mark:8} {v.name}  {v.rows} rows, float64 {v.error:.1e}, own precision {v.own_error:.1e}")
+        for name, (some, every) in done.sampled.items():
+            click.echo(f"sampled  {some} of {every} points of `{name}` (--exact checks all)")
+        click.echo(f"largest relative error {done.worst:.1e} (tolerance {TOLERANCE:.0e})")
+    sys.exit(0 if done.agrees else 1)
+
+
+@main.command()
+@SPEC
+@click.argument("site", default="")
+@spec_options
+@reporting
+def sites(spec: Path, site: str, params: tuple[str, ...], trust: bool, as_json: bool) -> None:
+    """List the sites of a spec's models: `midsl sites spec.mi 'm.blocks[*].attn.z'`."""
+    from midsl.plan.listing import list_sites, sites_text
+
+    rows = list_sites(spec, site, parse_params(params), trust)
+    click.echo(json.dumps(rows, indent=1) if as_json else sites_text(rows))
+
+
+@main.command()
+@click.argument("query")
+@STORE
+@json_option
+@reporting
+def sql(query: str, store: Path, as_json: bool) -> None:
+    """Ask the results store in SQL (read-only)."""
+    from rich.console import Console
+
+    from midsl.show.table import print_table
+    from midsl.store.db import Store
+
+    result = Store(store).query(query)
+    if result.notes:
+        show_diagnostics(list(result.notes), False)
+    if as_json:
+        click.echo(json.dumps([dict(zip(result.columns, row, strict=True)) for row in result.rows], indent=1, default=str))
+    else:
+        print_table(result.columns, result.rows, Console(), see_all=f'midsl sql --json "{query}"')
+
+
+@main.command()
+@STORE
+@json_option
+@reporting
+def ls(store: Path, as_json: bool) -> None:
+    """List the runs in a results store."""
+    from rich.console import Console
+
+    from midsl.show.table import print_table
+    from midsl.store.db import Store
+
+    runs = Store(store).runs()
+    if as_json:
+        click.echo(json.dumps(runs, indent=1, default=str))
+    elif not runs:
+        click.echo("no runs yet")
+    else:
+        print_table(list(runs[0]), [tuple(r.values()) for r in runs], Console(), limit=None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What a plan will do and why: the same steps that `run` walks, with predicted counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from midsl.ir import nodes as ir
+from midsl.plan.driver import Compiled
+from midsl.plan.memory import human
+from midsl.plan.session import Session, Totals
+from midsl.plan.steps import ChooseStep, LoadStep, RunStep, Step, TrainStep
+from midsl.plan.train import trained_path
+
+
+@dataclass(frozen=True)
+class Line:
+    """One step as `explain` shows it."""
+
+    kind: str
+    what: str
+    reason: str
+    counts: Totals | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Steps, passes and totals of a plan, beside those of the naive plan."""
+
+    lines: list[Line]
+    passes: list[dict[str, Any]]
+    naive: Totals
+    optimised: Totals
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "steps": [
+                {"kind": x.kind, "what": x.what, "reason": x.reason, **(x.counts.as_dict() if x.counts else {})} for x in self.lines
+            ],
+            "passes": self.passes,
+            "naive": self.naive.as_dict(),
+            "optimised": self.optimised.as_dict(),
+        }
+
+    def as_text(self) -> str:
+        out = []
+        for i, line in enumerate(self.lines):
+            counts = f"  {_counts(line.counts)}" if line.counts else ""
+            out.append(f"{i + 1:3} {line.kind:<7} {line.what}{counts}")
+            if line.reason:
+                out.append(f"            {line.reason}")
+        out.append("passes")
+        for p in self.passes:
+            out.append(f"    {p['name']:<15} {p['said']}")
+            out += [f"{'':20}vetoed: {v}" for v in p["vetoes"]]
+        less = self.naive.flops / self.optimised.flops if self.optimised.flops else 1.0
+        out.append(f"naive      {_counts(self.naive)}")
+        out.append(f"optimised  {_counts(self.optimised)}  peak {human(self.optimised.peak_bytes)}  ({less:.1f}x fewer FLOPs)")
+        return "\n".join(out)
+
+
+def _counts(t: Totals) -> str:
+    return f"{t.forwards} forwards, {t.lanes} lanes, {t.layer_tokens:,.0f} layer-tokens, {_si(t.flops)}FLOP, {human(t.bytes)} kept"
+
+
+def _si(n: float) -> str:
+    for unit in ("", "k", "M", "G", "T", "P"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} E"
+
+
+def totals(session: Session) -> Totals:
+    """The predicted counts of a whole plan."""
+    total = Totals()
+    for step in session.plan.runs:
+        total.add(session.predict(step))
+    return total
+
+
+def explain(compiled: Compiled) -> Explanation:
+    """Predict every step of a plan; models are loaded and exported, nothing runs."""
+    session = compiled.session()
+    lines = [_line(compiled, session, s) for s in compiled.plan.steps]
+    passes = [{"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))} for o in compiled.optimised.outcomes]
+    return Explanation([x for x in lines if x], passes, totals(compiled.naive()), totals(session))
+
+
+def _line(compiled: Compiled, session: Session, step: Step) -> Line:
+    if isinstance(step, LoadStep):
+        info = compiled.binder.info(step.model)
+        return Line("load", f"{step.name} ({info.arch}, {info.sizes.get('layer', 0)} blocks)" if info else step.name, "")
+    if isinstance(step, TrainStep):
+        cached = trained_path(compiled.binder, step.model).exists()
+        steps = dict(step.model.options)["steps"]
+        return Line("train", f"{step.name}, {steps} steps", "cached: same recipe, start and data" if cached else "not in the cache")
+    if isinstance(step, RunStep):
+        return Line("run", run_name(compiled, step), _run_reason(session, step), session.predict(step))
+    if isinstance(step, ChooseStep):
+        return Line("choose", f"the points of `{step.sweep.name}` ({session.points_of(step.sweep)})", step.reason)
+    sink = step.sink
+    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot))
+    name = sink.name if isinstance(sink, ir.Report) else sink.text if isinstance(sink, ir.Expect) else sink.kind
+    return Line(type(sink).__name__.lower(), f"{sink.experiment}: {name}", "")
+
+
+def run_name(compiled: Compiled, step: RunStep) -> str:
+    """A run as people call it: model on data, with what edits."""
+    models = {n.digest: name for name, n in compiled.program.models}
+    datas = {n.digest: name for name, n in compiled.program.datas}
+    part = step.run.data
+    data = ".".join(x for x in (datas.get(part.data.digest, "data"), part.split, part.side) if x)
+    sites = sorted({e.site.name for e in step.run.edits})
+    edits = f" do {{ {', '.join(sites)} }}" if sites else ""
+    return f"{models.get(step.run.model.digest, 'model')} on {data}{edits}"
+
+
+def _run_reason(session: Session, step: RunStep) -> str:
+    p = session.prepare(step)
+    said = []
+    if step.sweeps:
+        how = "stacked as lanes" if step.stacked else "one at a time"
+        said.append(f"{p.lanes} points of {', '.join(s.name for s in step.sweeps)} {how}, {len(p.chunks)} chunk{'s' if len(p.chunks) > 1 else ''}")
+    else:
+        said.append("shared by all that reads it" if len(step.outputs) + len(step.grads) > 1 else "needed once")
+    if p.lowered.projection is not None:
+        said.append("only the logits that are read")
+    if step.grads:
+        said.append("one backward pass")
+    return "; ".join(said)

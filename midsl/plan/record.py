@@ -1,0 +1,173 @@
+"""Running with a store: what is recorded of a run, and how its stages land."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from midsl.diagnostics.model import Bag, MiError
+from midsl.diagnostics.render import render_json, render_text
+from midsl.ir import nodes as ir
+from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
+from midsl.plan.explain import explain
+from midsl.show.results import PlotOf, render_results, sql_hint
+from midsl.show.vega import to_json, vega
+from midsl.store.db import Store
+from midsl.store.record import DatasetRecord, IneligibleRecord, ModelRecord, PlanRecord, RunRecord, environment
+from midsl.store.rows import Artifact
+
+DONE, FAILED_EXPECT, FAILED_CELLS = 0, 3, 4
+
+
+def run_and_store(compiled: Compiled, folder: Path, params: Mapping[str, str], argv: list[str], as_json: bool) -> int:
+    """Execute a plan, store each experiment as it completes, and print what came out.
+
+    Returns the exit code: 0 done, 3 an expect failed, 4 resources ran out or a run failed (what was
+    complete is kept), 130 interrupted.
+    """
+    explained = explain(compiled)  # also refuses what does not fit, with nothing written
+    store = Store(folder)
+    writer = store.begin(_record(compiled, params, argv, explained))
+    execution = Execution(compiled)
+
+    def land(stage: Stage) -> None:
+        plots = [Artifact("plot", f"{p.experiment}.{p.kind}.{t.report}", text=to_json(vega(p.kind, t, dict(p.channels)))) for p, t in stage.plots]
+        writer.stage(stage.experiment, stage.tables, stage.checks, stage.cells, plots, list(compiled.bag))
+
+    try:
+        execution.run(land)
+    except KeyboardInterrupt:
+        writer.finish("interrupted", 130)
+        raise
+    except MiError as err:
+        writer.finish("partial" if execution.stages else "failed", err.exit_code, str(err))
+        store.import_runs(Bag())
+        raise
+    except Exception as err:
+        writer.finish("failed", 1, repr(err))
+        raise
+    failed = [c for s in execution.stages for c in s.checks if not c.passed]
+    code = FAILED_EXPECT if failed else DONE
+    writer.finish("failed_checks" if failed else "done", code)
+    warnings = Bag()
+    store.import_runs(warnings)
+    if as_json:
+        click_json(_json(compiled, execution, explained, code, writer.run_uuid, warnings))
+    else:
+        _print(compiled, execution, folder, warnings)
+    return code
+
+
+def click_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def _print(compiled: Compiled, execution: Execution, folder: Path, warnings: Bag) -> None:
+    console = Console()
+    tables = [t for s in execution.stages for t in s.tables]
+    checks = [c for s in execution.stages for c in s.checks]
+    plots = [PlotOf(p.kind, t, dict(p.channels)) for s in execution.stages for p, t in s.plots]
+    hint = sql_hint(tables, compiled.program.name, folder) if tables else ""
+    render_results(tables, checks, plots, console, hint, spec=compiled.program.name, store=folder)
+    if len(warnings):
+        sys.stderr.write(render_text(list(warnings)))
+
+
+def _json(compiled: Compiled, execution: Execution, explained: Any, code: int, run: str, warnings: Bag) -> dict[str, Any]:
+    reports = []
+    for s in execution.stages:
+        for t in s.tables:
+            reports.append({"experiment": t.experiment, "report": t.report, "columns": list(t.columns), "rows": [list(r) for r in t.rows()], "unit": t.unit})
+    checks = [
+        {"experiment": c.experiment, "expect": c.text, "message": c.message, "passed": c.passed, "observed": c.observed, "line": c.line}
+        for s in execution.stages
+        for c in s.checks
+    ]
+    return {
+        "run": run,
+        "exit_code": code,
+        "reports": reports,
+        "checks": checks,
+        "counts": {"predicted": explained.optimised.as_dict(), "executed": execution.totals.as_dict()},
+        "diagnostics": render_json([*compiled.bag, *warnings]),
+    }
+
+
+def _record(compiled: Compiled, params: Mapping[str, str], argv: list[str], explained: Any) -> RunRecord:
+    binder = compiled.binder
+    models = []
+    for name, node in compiled.program.models:
+        loaded = binder.models.get(node.digest)
+        models.append(
+            ModelRecord(
+                name=name,
+                ref=node.ref if isinstance(node, ir.Model) else "train",
+                args=_args(node),
+                arch=loaded.arch if loaded else "",
+                weights_sha256=loaded.weights_sha256 if loaded else "",
+                tokenizer_fingerprint=loaded.tokenizer.fingerprint if loaded and loaded.tokenizer else "",
+                numerics=numerics(),
+            )
+        )
+    datasets = []
+    for name, node in compiled.program.datas:
+        rows = binder.dataset(node)
+        datasets.append(
+            DatasetRecord(
+                name=name,
+                ref=node.ref if isinstance(node, ir.Data) else "",
+                args=_args(node),
+                fingerprint=rows.fingerprint,
+                rows=len(next(iter(rows.sides.values()))),
+                rows_total=rows.rows_total,
+                provenance=rows.provenance,
+                ineligible=[IneligibleRecord(row=r.row, reason=r.reason) for r in rows.ineligible],
+            )
+        )
+    plan = PlanRecord(
+        ir=ir_text(compiled),
+        passes=explained.passes,
+        naive=explained.naive.as_dict(),
+        optimised=explained.optimised.as_dict(),
+        explain=explained.as_text(),
+    )
+    return RunRecord(
+        spec_path=str(compiled.source.path or compiled.source.name),
+        spec_name=compiled.program.name,
+        spec_source=compiled.source.text,
+        spec_hash=spec_hash(compiled.source),
+        params=dict(params),
+        argv=argv,
+        models=models,
+        datasets=datasets,
+        environment=environment(binder.folder) | {"torch_threads": torch.get_num_threads()},
+        plan=plan,
+        numerics=numerics(),
+    )
+
+
+def numerics() -> str:
+    """The numerics class of a run: what results may depend on in their last bits."""
+    return f"float32 sdpa eager cpu torch-{torch.__version__.split('+')[0]}"
+
+
+def _args(node: ir.Node) -> dict[str, Any]:
+    pairs = node.options if isinstance(node, ir.Train) else getattr(node, "args", ())
+    return {k: _shown(v) for k, v in pairs}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, ir.Node):
+        return f"<{type(value).__name__.lower()} {value.digest[:8]}>"
+    if isinstance(value, tuple):
+        return [_shown(v) for v in value]
+    return value
+
+

@@ -1,0 +1,181 @@
+"""Verification: the plan against the oracle, both in float64, and the plan in its own precision.
+
+The oracle runs one point at a time with nothing optimised. For a big sweep a seeded sample of points
+is checked (and said); reports that reduce over a sweep need all of its points.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+
+from midsl.data.dataset import Part
+from midsl.graph.sites import ModelGraph
+from midsl.ir import nodes as ir
+from midsl.oracle.interp import Oracle
+from midsl.oracle.model import GraphModel
+from midsl.plan.bind import Binder
+from midsl.plan.driver import Compiled, Execution, working_in
+from midsl.plan.session import Session
+
+TOLERANCE = 1e-9
+
+
+@dataclass
+class Lifted:
+    """Bound models in float64."""
+
+    binder: Binder
+
+    def graph(self, model: ir.Node) -> ModelGraph:
+        return self.binder.graph(model, lift=True)
+
+    def part(self, node: ir.Part) -> Part:
+        return self.binder.part(node)
+
+    def dataset(self, node: ir.Node):  # type: ignore[no-untyped-def]
+        return self.binder.dataset(node)
+
+    def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
+        return self.graph(model).weight(name, layer)
+
+
+@dataclass
+class OracleInputs:
+    """What the oracle runs on: the unsliced graphs in float64."""
+
+    binder: Binder
+    models: dict[str, GraphModel] = field(default_factory=dict)
+
+    def model(self, node: ir.Node) -> GraphModel:
+        if node.digest not in self.models:
+            self.models[node.digest] = GraphModel(self.binder.graph(node, lift=True))
+        return self.models[node.digest]
+
+    def part(self, node: ir.Part) -> Part:
+        return self.binder.part(node)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One report or expect, compared: relative errors of the plan in float64 and in its own precision."""
+
+    name: str
+    rows: int
+    error: float
+    own_error: float
+    agrees: bool
+
+
+@dataclass
+class Verification:
+    """All verdicts, and which points were checked."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+    sampled: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Sweep name to (points checked, points there are), where not all were."""
+
+    @property
+    def worst(self) -> float:
+        return max((v.error for v in self.verdicts), default=0.0)
+
+    @property
+    def agrees(self) -> bool:
+        return all(v.agrees for v in self.verdicts)
+
+
+def verify(compiled: Compiled, points: int | None = 16) -> Verification:
+    """Compare the plan with the oracle on at most `points` points of each sweep (None: all)."""
+    done = Verification()
+    own = Execution(compiled)
+    own.run()
+    lifted = Execution(compiled)
+    session = Session(compiled.plan, Lifted(compiled.binder), compiled.optimised.program.roots)
+    lifted.run(session=session)
+    domains = _sample(compiled, session, points, done)
+    with working_in(compiled.binder.folder):
+        oracle = Oracle(OracleInputs(compiled.binder), domains)
+        for x, (exact, plain) in zip(compiled.optimised.program.experiments, _stages(compiled, lifted, own), strict=True):
+            tables = {t.report: t for t in exact.tables}
+            mine = {t.report: t for t in plain.tables}
+            checks = iter(exact.checks)
+            for sink in x.sinks:
+                if isinstance(sink, ir.Report):
+                    keys, values = oracle.report(sink)
+                    scale = _scale(session, sink, values)
+                    a = _by_key(tables[sink.name].keys, tables[sink.name].value)
+                    b = _by_key(mine[sink.name].keys, mine[sink.name].value)
+                    o = _by_key(keys, values)
+                    error, own_error = _error(a, o, scale), _error(b, o, scale)
+                    done.verdicts.append(Verdict(f"{x.name}.{sink.name}", len(o), error, own_error, error <= TOLERANCE))
+                elif isinstance(sink, ir.Expect):
+                    check = next(checks)
+                    if not done.sampled or not ir.sweeps_below(sink):
+                        same = oracle.expect(sink) == check.passed
+                        done.verdicts.append(Verdict(f"{x.name}: expect {sink.text}", 1, 0.0 if same else 1.0, 0.0, same))
+    return done
+
+
+def _stages(compiled: Compiled, a: Execution, b: Execution):  # type: ignore[no-untyped-def]
+    """Stages of both executions, by experiment; one without sinks has none."""
+    from midsl.plan.driver import Stage
+
+    left, right = ({s.experiment: s for s in e.stages} for e in (a, b))
+    for x in compiled.optimised.program.experiments:
+        yield left.get(x.name, Stage(x.name)), right.get(x.name, Stage(x.name))
+
+
+def _sample(compiled: Compiled, session: Session, points: int | None, done: Verification) -> dict[str, tuple[tuple[ir.Scalar, ...], ...]]:
+    """The points that the oracle replays: all that were chosen, and a sample of the others."""
+    found = {}
+    reduced = set()
+    for n in ir.walk(*compiled.optimised.program.roots):
+        if isinstance(n, ir.Reduce):
+            inside = {s.digest for s in ir.sweeps_of(n.arg)}
+            reduced |= {d for d in inside if d not in {s.digest for s in ir.sweeps_of(n)}}
+            for s in ir.sweeps_of(n.arg):
+                if {(a.name, a.owner) for a in s.axes} & {(a.name, a.owner) for a in n.axes}:
+                    reduced.add(s.digest)
+    for n in ir.walk(*compiled.optimised.program.roots):
+        if isinstance(n, ir.Sweep) and session.evaluator.domains.known(n):
+            every = session.evaluator.domains.points[n.digest]
+            small = points is None or len(every) <= points or n.digest in reduced or isinstance(n.domain, ir.Top)
+            if not small:
+                assert points is not None
+                chosen = set(random.Random(0).sample(range(len(every)), points))
+                done.sampled[n.name] = (points, len(every))
+                every = tuple(p for i, p in enumerate(every) if i in chosen)
+            found[n.digest] = every
+    return found
+
+
+def _by_key(keys: Mapping[str, object], values: np.ndarray) -> dict[tuple[object, ...], float]:
+    columns = [list(c) for c in keys.values()]  # type: ignore[call-overload]
+    rows = list(zip(*columns, strict=True)) if columns else [()] * len(values)
+    return {r: float(v) for r, v in zip(rows, values, strict=True)}
+
+
+def _error(mine: dict[tuple[object, ...], float], theirs: dict[tuple[object, ...], float], scale: float) -> float:
+    worst = 0.0
+    for key, value in theirs.items():
+        if key not in mine:
+            return float("inf")
+        other = mine[key]
+        if np.isnan(value) and np.isnan(other):
+            continue
+        worst = max(worst, abs(other - value) / scale) if np.isfinite(other - value) else float("inf")
+    return worst
+
+
+def _scale(session: Session, sink: ir.Report, values: np.ndarray) -> float:
+    """The largest operand under a report: errors are relative to it."""
+    sizes = [float(np.nanmax(np.abs(values)))] if len(values) and not np.isnan(values).all() else []
+    for n in ir.walk(sink.value):
+        stored = session.evaluator.store.get(n.digest)
+        if stored is not None and stored.value.data.numel():
+            sizes.append(float(stored.value.data.abs().max()))
+    return max([*sizes, 1e-30])

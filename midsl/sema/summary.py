@@ -1,0 +1,24 @@
+"""What a checked spec will give: each report's table, known before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from midsl.ir import nodes as ir
+from midsl.ir.program import key_columns
+from midsl.sema.check import Checked
+
+
+def summarise(checked: Checked) -> list[dict[str, Any]]:
+    """One entry per report: experiment, name, key columns, unit, and a line for people."""
+    if checked.program is None:
+        return []
+    found = []
+    for x in checked.program.experiments:
+        for sink in x.sinks:
+            if isinstance(sink, ir.Report):
+                columns = key_columns(sink)
+                unit = sink.value.tensor_type.unit
+                text = f"{x.name}.{sink.name}({', '.join((*columns, 'value', 'n', 'se'))})" + (f" in {unit}" if unit else "")
+                found.append({"experiment": x.name, "report": sink.name, "columns": list(columns), "unit": unit, "text": text})
+    return found
