@@ -24,8 +24,10 @@ def did_you_mean(name: str, candidates: Iterable[str]) -> str:
         matcher.set_seq1(candidate)
         if candidate.lower() == name.lower():
             return f"did you mean `{candidate}`?"
-        if matcher.real_quick_ratio() >= score and (ratio := matcher.ratio()) >= score and (
-            ratio > score or not best
+        if (
+            matcher.real_quick_ratio() >= score
+            and (ratio := matcher.ratio()) >= score
+            and (ratio > score or not best)
         ):
             best, score = candidate, ratio
     return f"did you mean `{best}`?" if best else ""

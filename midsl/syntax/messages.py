@@ -196,12 +196,8 @@ def _by_context(
         return "", "", "a run is spelled `run model on data`"
     if text in ("report", "sweep", "expect", "plot", "save") and "experiment" in texts:
         return "", f"`{text}` stands only inside an experiment", "put it into `experiment name { ... }`"
-    if text in DECLARATIONS and opener:
-        if opener == "body{" and text != "import":
-            help = "close the block with `}` before it"
-        else:
-            help = "close the bracket before it"
-        return "", f"`{text}` cannot stand inside a block", help
+    if text in DECLARATIONS and opener == "body{":
+        return "", f"`{text}` cannot stand inside a block", "close the block before it, or move it out"
     if text in ("import", "from") and "experiment" in texts:
         return "", "imports come before everything else", "move it up, below `language mi 1`"
     if text == "language":

@@ -50,6 +50,7 @@ class _Parser:
         self.builder = AstBuilder(source, self.bag, Docs(source, lexed))
         self.machine = Machine(self.tables, source, self.builder)
         self.broken: set[str] = set()
+        self.tried = -1  # where recovery went on the last time
         # The last statement keyword inside a line that was read as a name, and what else would have
         # fitted: in `let x =  let y = 2` the second `let` is at fault, and not the `y` that shows it.
         self.confused: tuple[int, set[str]] | None = None
@@ -63,10 +64,12 @@ class _Parser:
         at = self._edition()
         while True:
             token = self.tokens[at]
-            if token.text in STATEMENTS and self.machine.read(token) == "NAME":
-                self.confused = at, self.machine.expected()
             kind = self.machine.read(token)
-            if self.machine.feed(token):
+            if token.text in STATEMENTS and kind == "NAME":
+                self.confused = at, self.machine.expected()
+            # At the start of a line `fn name` declares, also where a function value could stand.
+            misplaced = token.hard and token.text == "fn" and not self.machine.accepts("_EXPERIMENT")
+            if not misplaced and self.machine.feed(token):
                 if token.type == END:
                     break
                 opens = token.text in STATEMENTS or token.text in DECLARATIONS - {"fn"}
@@ -80,7 +83,7 @@ class _Parser:
             next_at = self._recover(at)
             if next_at is None:
                 return None
-            at = next_at
+            at = self.tried = next_at
         module: ast.Module = self.machine.result
         return replace(module, broken=frozenset(self.broken))
 
@@ -189,18 +192,21 @@ class _Parser:
         if self.confused is not None and self.confused[0] == at - 1:
             at -= 1
             self.tokens[at].hard = True
+            self.confused = None
         self._forget(at)
+        begin = max(at, self.tried + 1)  # never at one token twice, or it could go on for ever
         brackets: list[Token] = []
-        for token in self.tokens[:at]:
+        for token in self.tokens[:begin]:
             _match(token, brackets)
-        for i in range(at, len(self.tokens)):
+        for i in range(begin, len(self.tokens)):
             token = self.tokens[i]
             known = {id(value) for value, _, _ in self.machine.values if isinstance(value, Token)}
             skipping = any(id(t) not in known for t in brackets)  # inside a block that is being skipped
             opener = _match(token, brackets)
             nested = bool(brackets) and token.text in DECLARATIONS
             if token.type == END or (token.hard and (self._column(token) == 1 or not (skipping or nested))):
-                if self._resume(i, token.keyword or token.type):
+                # `fn` here is a declaration: it fits where any declaration does.
+                if self._resume(i, "_EXPERIMENT" if token.text == "fn" else token.keyword or token.type):
                     return i
             elif token.text == "}" and opener and id(opener) in known and self._close(i, opener):
                 return i
@@ -221,6 +227,8 @@ class _Parser:
                     place = self.tokens[i - 1].end if i else token.start
                     for brace in inserted:
                         self.machine.feed(Token(brace, "}", place, place))
+                    # What starts here is sound, even where it was this token that did not fit.
+                    self.builder.errors = [e for e in self.builder.errors if e < token.start]
                     return True
         return False
 

@@ -1,0 +1,1 @@
+"""What midsl says when it refuses: rendering, pages of the catalogue, bad programs."""

@@ -1,0 +1,50 @@
+"""Each program of `corpus_bad/` is refused, in exactly the words of its `.expected` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from midsl.diagnostics.model import Bag
+from midsl.diagnostics.render import render_text
+from midsl.sema.check import check_text
+from midsl.source import SourceFile
+from midsl.syntax.parse import parse
+from tests.conftest import Golden
+
+CORPUS = Path(__file__).parents[1] / "corpus_bad"
+SYNTAX = sorted(CORPUS.glob("01_*/*.mi"))
+CHECKED = sorted(p for p in CORPUS.glob("*/*.mi") if p not in SYNTAX)
+
+
+def said(bag: Bag) -> str:
+    return render_text(bag)
+
+
+def case(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", SYNTAX, ids=case)
+def test_syntax(path: Path, golden: Golden) -> None:
+    bag = Bag()
+    parse(SourceFile(path.name, path.read_text(encoding="utf-8")), bag)
+    assert bag.errors and all(d.code.startswith("MI01") for d in bag)
+    assert all(d.label and d.help for d in bag), "each says what was found and how to mend it"
+    golden(path.with_suffix(".expected"), said(bag))
+
+
+@pytest.mark.parametrize("path", CHECKED, ids=case)
+def test_checks(path: Path, golden: Golden) -> None:
+    bag = check_text(path.read_text(encoding="utf-8"), path.name)
+    assert bag.errors
+    family = "MI" + path.parent.name[:2]
+    assert any(d.code.startswith(family) for d in bag.errors), "an error of the folder's family"
+    golden(path.with_suffix(".expected"), said(bag))
+
+
+def test_each_expectation_has_a_program() -> None:
+    programs = {p.with_suffix("") for p in CORPUS.glob("*/*.mi")}
+    assert {p.with_suffix("") for p in CORPUS.glob("*/*.expected")} == programs
+    assert {p.suffix for p in CORPUS.glob("*/*")} == {".mi", ".expected"}
