@@ -169,22 +169,25 @@ class Rewriter:
         old.replace_all_uses_with(new, delete_user_cb=lambda u: u is not new)
         self.made["pos_embed", None] = Placed(new, ("batch", "pos", "d_model"))
 
-    def branch_input(self, block: Block, which: str) -> None:
+    def branch_input(self, block: Block, which: str, write: bool) -> None:
         """Give a branch its own name for the stream it reads, so that a write leaves the addition alone."""
         first = which == "attn_in"
         base = block.stream.pre if first else block.mlp_base
         branch = block.stream.attn_out if first else block.stream.mlp_out
         assert branch is not None
+        layer = block.stream.layer
+        source = self.at[base]
+        with self.graph.inserting_before(source.next):
+            own = self.emit(aten.alias.default, source)
+        self.made[which, layer] = Placed(own, ("batch", "pos", "d_model"))
+        if not write:
+            return
         region = walk.between(base, branch)
         inside = set(region)
         leaks = [n for n in region if n is not branch and any(u not in inside for u in n.users)]
         shared = [n for n in region if leaks and n in walk.ancestors(*leaks, stop=[base])]
         if any(n.target not in VIEWS for n in shared):
             raise SiteConflict("attention and MLP read the stream through the same norm")
-        layer = block.stream.layer
-        source = self.at[base]
-        with self.graph.inserting_before(source.next):
-            own = self.emit(aten.alias.default, source)
         env = {base: own}
         for node in shared:
             with self.graph.inserting_before(self.at[node].next):
@@ -194,7 +197,6 @@ class Rewriter:
                 for old, new in env.items():
                     self.at[node].replace_input_with(self.at[old], new)
         self.source[layer, "attn" if first else "mlp"] = own
-        self.made[which, layer] = Placed(own, ("batch", "pos", "d_model"))
 
     def head_input(self, block: Block, name: str, write: bool) -> None:
         """Repeat the stream per query head; where it is written, redo each head's norm and projection."""
@@ -265,6 +267,8 @@ class Rewriter:
         with self.graph.inserting_before(before):
             env = {own.at.node: self.relayout(value, HEADS, per_head(own.at.layout))}
             for node in walk.between(own.at.node, own.used.node) if own.used.node is not own.at.node else []:
+                if _over_heads(node, self.mg.info.sizes["d_head"]):
+                    raise SiteConflict("its keys are normalised over all key heads together")
                 env[node] = self.clone(node, env)
             new = self.relayout(env[own.used.node], per_head(own.used.layout), end.layout)
         if own.repeated is not None:
@@ -398,6 +402,16 @@ def _norm_arguments(node: fx.Node, layer_norm: bool) -> tuple[Any, Any, Any]:
     if eps is None:
         eps = torch.finfo(node.meta["val"].dtype).eps
     return values.get("weight"), values.get("bias"), eps
+
+
+def _over_heads(node: fx.Node, d_head: int) -> bool:
+    """Whether a node reduces an axis that is not d_head alone."""
+    reductions = (aten.mean.dim, aten.sum.dim_IntList, aten.layer_norm.default, aten.rms_norm.default)
+    if node.target not in reductions:
+        return False
+    source = node.args[0]
+    assert isinstance(source, fx.Node)
+    return int(source.meta["val"].shape[-1]) != d_head
 
 
 def _mean_of_last(node: fx.Node) -> bool:

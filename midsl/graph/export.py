@@ -103,23 +103,33 @@ def export_graph(
     longest = max_pos or LONGEST
     length = max(2, min(5, longest))
     ids = torch.arange(2 * length, device=device).reshape(2, length) % max(example_vocab, 1)
-    dims = {0: Dim("batch", min=1, max=1 << 30), 1: Dim("pos", min=1, max=longest)}
-    try:
-        with torch.no_grad(), _lifting(lift):
-            exported = torch.export.export(
-                forward, (ids, torch.ones_like(ids)), dynamic_shapes=[dims, dims], strict=False
-            )
-        module = exported.module()
-    except Exception as e:  # torch.export raises many unrelated classes; all of them mean the same here
-        lines = [line.strip() for line in str(e).splitlines() if line.strip()]
-        reason = f"torch.export refused it: {type(e).__name__}: {(lines or ['no message'])[0][:300]}"
-        raise ExportFailed(reason) from e
-    assert isinstance(module, fx.GraphModule)
+    with torch.no_grad(), _lifting(lift):
+        try:
+            module = _trace(forward, ids, longest)
+        except ExportFailed:
+            # a table of exactly max_pos rows makes the longest row a special case of slicing, which the
+            # graph (without guards) computes all the same: trace for the shorter ones
+            if max_pos is None or max_pos <= length:
+                raise
+            module = _trace(forward, ids, longest - 1)
     gm = _plain(module)
     clean(gm)
     if lift:
         _assert_lifted(gm)
     return gm
+
+
+def _trace(forward: nn.Module, ids: torch.Tensor, longest: int) -> fx.GraphModule:
+    dims = {0: Dim("batch", min=1, max=1 << 30), 1: Dim("pos", min=1, max=longest)}
+    inputs = (ids, torch.ones_like(ids))
+    try:
+        module = torch.export.export(forward, inputs, dynamic_shapes=[dims, dims], strict=False).module()
+    except Exception as e:  # torch.export raises many unrelated classes; all of them mean the same here
+        lines = [line.strip() for line in str(e).splitlines() if line.strip()] or ["no message"]
+        detail = next((line[2:] for line in lines[1:] if line.startswith("- ")), lines[0])
+        raise ExportFailed(f"torch.export refused it: {type(e).__name__}: {detail[:300]}") from e
+    assert isinstance(module, fx.GraphModule)
+    return module
 
 
 def _plain(module: fx.GraphModule) -> fx.GraphModule:

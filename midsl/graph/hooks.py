@@ -118,6 +118,7 @@ class _Point:
         for edit in self.edits:
             value = edit(value)
         self.value = value
+        assert isinstance(value, Tensor)
         return value
 
 
@@ -146,7 +147,7 @@ def hook_model(loaded: Loaded, why: str, sizes: Mapping[str, int] | None = None)
     rows: list[SiteRow] = []
     path = loaded.blocks_path
     if path is not None and isinstance(modules.get(path), nn.ModuleList):
-        known["layer"] = len(modules[path])  # type: ignore[arg-type]
+        known["layer"] = len(modules[path])
         block = f"{path}.{{layer}}"
         for name, side in (("resid_pre", "enters"), ("resid_post", "leaves")):
             doc = f"what {side} the block"

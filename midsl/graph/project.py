@@ -51,7 +51,7 @@ class Projection:
 
 def _matrix(node: object) -> tuple[fx.Node, bool] | None:
     """Return a 2-D parameter's node and whether it was transposed on the way."""
-    if is_call(node, aten.t.default) or is_call(node, aten.transpose.int):
+    if is_call(node, aten.t.default, aten.transpose.int, aten.numpy_T.default):
         assert isinstance(node, fx.Node)
         inner = _matrix(node.args[0])
         return None if inner is None else (inner[0], not inner[1])

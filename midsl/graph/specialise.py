@@ -10,8 +10,8 @@ from torch import fx
 from midsl.graph.attention import Placed
 from midsl.graph.axes import Layout, flat
 from midsl.graph.expand import Rewriter, Site, SiteConflict
-from midsl.graph.locate import Behind, locate
-from midsl.graph.names import PROJECTED
+from midsl.graph.locate import Behind, Found, locate
+from midsl.graph.names import BY_NAME, PROJECTED
 
 if TYPE_CHECKING:
     from midsl.graph.sites import ModelGraph
@@ -25,12 +25,13 @@ def expand_sites(
     Raises:
         SiteConflict: if a site is not there, or two of them exclude each other.
     """
-    wanted = sorted(set(touched) | set(writes), key=lambda s: (s[0], -1 if s[1] is None else s[1]))
-    written = set(writes)
-    for name, layer in wanted:
-        found = locate(mg.parts, name, layer)
+    for name, layer in (named := {*touched, *writes}):
+        found = _found(mg, name, layer)
         if isinstance(found, str):
             raise SiteConflict(f"there is no {name}: {found}")
+    address = {site: mg.info.address(*site) for site in named}
+    wanted = sorted(set(address.values()), key=lambda s: (s[0], -1 if s[1] is None else s[1]))
+    written = {mg.info.address(*site) for site in writes}
     _conflicts(mg, set(wanted), written)
     r = Rewriter(mg)
     if ("pos_embed", None) in wanted:
@@ -39,7 +40,7 @@ def expand_sites(
         layer = r.layer = block.stream.layer
         for name in ("attn_in", "mlp_in"):
             if (name, layer) in wanted:
-                r.branch_input(block, name)
+                r.branch_input(block, name, (name, layer) in written)
         for name in PROJECTED:
             if (name, layer) in wanted:
                 r.head_input(block, name, (name, layer) in written)
@@ -61,7 +62,16 @@ def expand_sites(
             plain[placed.node] = _take_apart(r, placed, placed.node in nodes_written)
         sites[site] = plain[placed.node]
     r.end(p.node for p in sites.values())
-    return r.graph, {s: (p.node.name, p.layout) for s, p in sites.items()}
+    return r.graph, {s: (sites[a].node.name, sites[a].layout) for s, a in address.items()}
+
+
+def _found(mg: ModelGraph, name: str, layer: int | None) -> Found:
+    row = BY_NAME.get(name)
+    if row is None or row.per_block != (layer is not None):
+        return "it is not in the table"
+    if layer is not None and not 0 <= layer < len(mg.parts.blocks):
+        return f"the model has {len(mg.parts.blocks)} blocks"
+    return locate(mg.parts, name, layer)
 
 
 def _current(r: Rewriter, site: Site) -> Placed:

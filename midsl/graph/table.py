@@ -43,7 +43,7 @@ def describe(loaded: _Described, gm: fx.GraphModule, parts: Parts) -> tuple[Mode
         weights=weight_rows(parts),
         causal=is_causal(gm, parts),
         max_pos=loaded.max_pos,
-        aliases=_aliases(sites),
+        aliases=(*_aliases(sites), *_shared_norms(parts, sites)),
     )
     return info, sites
 
@@ -122,6 +122,18 @@ def _aliases(sites: dict[Site, Placed]) -> tuple[tuple[Site, Site], ...]:
         else:
             first[placed.node] = site
     return tuple(out)
+
+
+def _shared_norms(parts: Parts, sites: dict[Site, Placed]) -> list[tuple[Site, Site]]:
+    """The names of ln2 where one norm serves attention and MLP, as far as they are not nodes."""
+    out: list[tuple[Site, Site]] = []
+    for block in parts.blocks:
+        if block.ln1 is not None and block.ln2 is not None and block.ln1.node is block.ln2.node:
+            for part in ("scale", "normalized"):
+                if (f"ln2.{part}", block.stream.layer) not in sites:
+                    layer = block.stream.layer
+                    out.append(((f"ln2.{part}", layer), (f"ln1.{part}", layer)))
+    return out
 
 
 def is_causal(gm: fx.GraphModule, parts: Parts) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, fx, nn
 
@@ -62,7 +63,10 @@ TINY: dict[str, dict[str, Any]] = {
     "tiny_pairs": {"d_mlp": 48, "norm": "rms", "gated": True, "pos": "rotary_pairs", "act": "silu"},
     "tiny_encoder": {"d_mlp": 48, "causal": False, "act": "relu", "unembed_bias": True},
 }
+EAGER = ("gemma2", "gptj", "bloom", "gpt_neo", "mamba")
 QUICK = ("gpt2", "llama", "neox", "gemma2", "tiny_attn_only", "tiny_bare", "tiny_gated", "tiny_encoder")
+ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*CONFIGS, *TINY)]
+"""Every family; those beyond `QUICK` are slow tests."""
 
 
 class Wrapped(nn.Module):
@@ -95,7 +99,7 @@ def _hf(name: str) -> Model:
 
     kind, path, fields = CONFIGS[name]
     config = transformers.AutoConfig.for_model(kind, **fields)
-    options = {"attn_implementation": "eager" if kind == "gemma2" else "sdpa"}
+    options = {"attn_implementation": "eager" if kind in EAGER else "sdpa"}
     if kind == "mixtral":
         options["experts_implementation"] = "batched_mm"
     module = transformers.AutoModelForCausalLM.from_config(config, **options)  # type: ignore[no-untyped-call]

@@ -35,5 +35,8 @@ def test_a_damaged_file_is_absent_and_replaced() -> None:
 
 
 def test_reading_needs_no_torch() -> None:
-    code = "import sys; from midsl.graph.cache import load_info; load_info('x'); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from midsl.graph.cache import load_info; load_info('x'); "
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -69,7 +69,7 @@ def test_an_edit_is_what_the_rest_of_the_model_sees(branching: HookModel) -> Non
 
 def test_edits_at_both_ends_of_a_block_apply_in_order(branching: HookModel) -> None:
     ids, mask = rows()
-    block = branching.forward.blocks[0]  # type: ignore[index]
+    block = branching.forward.get_submodule("blocks.0")
     out = branching.run(
         ids,
         mask,
@@ -80,7 +80,7 @@ def test_edits_at_both_ends_of_a_block_apply_in_order(branching: HookModel) -> N
 
 
 def test_refuses_sites_it_does_not_have(branching: HookModel) -> None:
-    with pytest.raises(SiteConflict, match="no site attn.z"):
+    with pytest.raises(SiteConflict, match=r"no site attn\.z"):
         branching.run(*rows(), reads=[("attn.z", 0)])
     with pytest.raises(SiteConflict, match="no block 2"):
         branching.run(*rows(), reads=[("resid_pre", 2)])
