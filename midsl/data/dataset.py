@@ -23,11 +23,17 @@ class Tokenizer(Protocol):
     vocab_size: int
     bos_id: int | None
     eos_id: int | None
+    special_ids: frozenset[int]
+    """Tokens that stand for no text: begin, end, unknown, padding."""
     fingerprint: str
     """sha256 of the vocabulary and rules."""
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """Token ids of a text; with `bos`, the beginning-of-sequence token first where there is one."""
+        ...
+
+    def pieces(self, text: str) -> list[int]:
+        """Token ids of a text as it stands inside a longer one: no special token, no space added."""
         ...
 
     def decode(self, ids: list[int]) -> str:
@@ -105,7 +111,9 @@ class Dataset:
             return whole
         rows = self.splits[split]
         columns = {
-            name: Column(c.kind, [c.values[i] for i in rows] if isinstance(c.values, list) else c.values[rows])
+            name: Column(
+                c.kind, [c.values[i] for i in rows] if isinstance(c.values, list) else c.values[rows]
+            )
             for name, c in whole.columns.items()
         }
         texts = [whole.texts[i] for i in rows] if whole.texts else []

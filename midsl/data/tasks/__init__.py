@@ -1,0 +1,1 @@
+"""Built-in tasks, one file each; `stdlib/tasks.mi` declares what each makes."""
