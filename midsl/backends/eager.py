@@ -34,13 +34,13 @@ class Counts:
 
 
 def _mm(a: Tensor, b: Tensor) -> int:
-    return 2 * a.numel() * b.shape[-1]
+    return 2 * a.numel() * int(b.shape[-1])
 
 
 def _attention(args: tuple[Any, ...], out: Any) -> int:
     q, k, v = args[0], args[1], args[2]
     rows = q.numel() // q.shape[-1]
-    return 2 * rows * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+    return int(2 * rows * k.shape[-2] * (q.shape[-1] + v.shape[-1]))
 
 
 def _einsum(args: tuple[Any, ...], out: Any) -> int:
@@ -66,6 +66,14 @@ _FLOPS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
     aten.scaled_dot_product_attention.default: _attention,
 }
 
+_BACKWARD: dict[Any, float] = {
+    aten.bmm.default: 2.0,
+    aten.matmul.default: 2.0,
+    aten.baddbmm.default: 2.0,
+    aten.scaled_dot_product_attention.default: 2.5,
+}
+"""Backward FLOPs by forward FLOPs, where not 1: attention's backward also computes its scores again."""
+
 _VIEWS = {
     getattr(aten, name).default
     for name in ("view", "reshape", "permute", "expand", "unsqueeze", "alias", "t", "detach", "_unsafe_view")
@@ -76,11 +84,26 @@ _VIEWS = {
 class Runner:
     """A graph made ready to run: attributes resolved, last uses known.
 
-    `blocks` maps node names to block indices, for the counts.
+    `blocks` maps node names to block indices, for the counts. Nodes after one that calls `marker` have
+    a backward pass, which is counted with them: it goes to activations only, never to weights.
     """
 
-    def __init__(self, graph: fx.Graph, module: torch.nn.Module, blocks: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        graph: fx.Graph,
+        module: torch.nn.Module,
+        blocks: Mapping[str, int],
+        marker: Callable[..., Any] | None = None,
+    ) -> None:
         self.nodes = list(graph.nodes)
+        self.backward: set[fx.Node] = set()
+        for node in self.nodes:
+            if (
+                node.op == "call_function"
+                and node.target is marker
+                or self.backward & set(node.all_input_nodes)
+            ):
+                self.backward.add(node)
         self.blocks = blocks
         self.attrs = {n: _fetch(module, str(n.target)) for n in self.nodes if n.op == "get_attr"}
         last: dict[fx.Node, fx.Node] = {}
@@ -109,14 +132,14 @@ class Runner:
                 continue
             args = fx.map_arg(node.args, values.__getitem__)
             if node.op == "output":
-                return args[0]  # type: ignore[index]
+                return args[0]
             kwargs = fx.map_arg(node.kwargs, values.__getitem__)
             if meta and "device" in kwargs:
                 kwargs = {**kwargs, "device": torch.device("meta")}
             if node.op == "call_function":
-                out = node.target(*args, **kwargs)  # type: ignore[operator,misc]
+                out = node.target(*args, **kwargs)
             elif node.op == "call_method":
-                out = getattr(args[0], str(node.target))(*args[1:], **kwargs)  # type: ignore[index]
+                out = getattr(args[0], str(node.target))(*args[1:], **kwargs)
             else:
                 raise AssertionError(f"a lowered graph has no {node.op}")
             values[node] = out
@@ -136,6 +159,8 @@ class Runner:
         if rule is None:
             return
         n = rule(args, out)
+        if node in self.backward:  # products of two activations have two backward products
+            n += int(n * _BACKWARD.get(node.target, 1.0))
         counts.flops += n
         block = self.blocks.get(node.name)
         if block is not None:

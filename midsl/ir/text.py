@@ -1,7 +1,7 @@
 """The text form of the IR: one line per node, numbered, children by number.
 
-    %0 = model midsl.models.toy:toy layers=2
-    %3 = read %2 attn.z[layer=*, head=*] : Float[layer, head, batch, pos, d_head]
+%0 = model midsl.models.toy:toy layers=2
+%3 = read %2 attn.z[layer=*, head=*] : Float[layer, head, batch, pos, d_head]
 """
 
 from __future__ import annotations

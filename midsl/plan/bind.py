@@ -19,6 +19,7 @@ from midsl.data.dataset import Dataset, Part
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.graph.cache import load_info, save_info
 from midsl.graph.export import ExportFailed
+from midsl.graph.hooks import HookModel, hook_model
 from midsl.graph.info import ModelInfo
 from midsl.graph.sites import ModelGraph, build_model_graph
 from midsl.ir import nodes as ir
@@ -36,6 +37,7 @@ class Binder(Facts):
     graphs: dict[tuple[str, bool], ModelGraph] = field(default_factory=dict)
     infos: dict[str, ModelInfo] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
+    hooked: dict[str, HookModel] = field(default_factory=dict)
     externs: dict[str, Any] = field(default_factory=dict)
     trainer: Callable[[Binder, ir.Train], LoadedModel] | None = None
     trust: bool = False
@@ -50,8 +52,9 @@ class Binder(Facts):
             loaded = self.loaded(root)
             known = load_info(loaded.key)
             if known is None:
-                known = self.graph(root).info
-                save_info(known)
+                known = self.engine(root).info
+                if known.engine == "graph":
+                    save_info(known)
             self.infos[root.digest] = known
         return known
 
@@ -91,21 +94,33 @@ class Binder(Facts):
             self.models[model.digest] = done
         return done
 
-    def graph(self, model: ir.Node, lift: bool = False) -> ModelGraph:
-        """The exported graph of a model; an untrained start stands in for nothing but its own shape."""
-        key = (model.digest, lift)
-        done = self.graphs.get(key)
-        if done is None:
-            try:
-                done = self.graphs[key] = build_model_graph(self.loaded(model), lift=lift)
-            except ExportFailed as err:
-                raise fail(
+    def engine(self, model: ir.Node) -> ModelGraph | HookModel:
+        """The exported graph of a model, or its hook engine where it cannot be exported (MI0603)."""
+        if model.digest in self.hooked:
+            return self.hooked[model.digest]
+        try:
+            return self.graph(model)
+        except ExportFailed as err:
+            loaded = self.loaded(model)
+            self.bag.add(
+                Diagnostic(
                     "MI0603",
-                    f"the model cannot be exported: {err}",
+                    f"this model runs on the hook engine: {err}",
                     model.span,
-                    help="`midsl sites` lists what the hook engine offers",
-                ) from None
-        return done
+                    label="it cannot be exported",
+                    help="module sites and whole forwards only; `midsl sites` lists them",
+                    severity="warning",
+                )
+            )
+            done = self.hooked[model.digest] = hook_model(loaded, str(err), loaded.sizes)
+            return done
+
+    def graph(self, model: ir.Node, lift: bool = False) -> ModelGraph:
+        """The exported graph of a model, lifted to float64 on request; raises `ExportFailed`."""
+        key = (model.digest, lift)
+        if key not in self.graphs:
+            self.graphs[key] = build_model_graph(self.loaded(model), lift=lift)
+        return self.graphs[key]
 
     def part(self, node: ir.Part) -> Part:
         """The rows of a part."""

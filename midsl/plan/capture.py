@@ -16,12 +16,13 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
+from midsl.plan.domains import Domains
 from midsl.plan.evaluate import POINT, Env
 from midsl.plan.inputs import Rows, owner_of
+from midsl.plan.keys import Key
 from midsl.plan.project import Projection
 from midsl.sema.tensors import stretch
 
-Key = tuple[str, int | None]
 Layout = tuple[str | tuple[str, ...], ...]
 
 
@@ -70,7 +71,7 @@ class Captured:
     run: ir.Forward
     values: dict[Key, NT]
     rows: Rows
-    domains: object
+    domains: Domains
     projection: Projection | None = None
 
     def read(self, site: ir.Site, env: Env) -> NT:
@@ -100,10 +101,10 @@ class Captured:
     def _swept_layer(self, site: ir.Site, layer: ir.Coord, env: Env) -> NT:
         """Points that read different layers: each layer once, then put back in order."""
         assert env.table is not None
-        column = self.domains.column(layer.sweep, layer.index)[env.table.index[layer.sweep.digest]]  # type: ignore[attr-defined]
+        column = self.domains.column(layer.sweep, layer.index)[env.table.index[layer.sweep.digest]]
         parts: list[NT] = []
         places: list[Tensor] = []
-        for value in column.unique().tolist():
+        for value in sorted(set(column.tolist())):
             at = (column == value).nonzero().flatten()
             inner = Env(
                 env.table.rows(at), env.rows, env.source, env.lanes[at] if env.lanes is not None else None
@@ -155,7 +156,7 @@ class Captured:
             return _cut(self.rows.column(index), env)
         if isinstance(index, ir.Coord):
             assert env.table is not None
-            column = self.domains.column(index.sweep, index.index)  # type: ignore[attr-defined]
+            column = self.domains.column(index.sweep, index.index)
             return NT(column[env.table.index[index.sweep.digest]], (POINT,))
         assert isinstance(index, ir.Const)
         if isinstance(index.value, tuple):

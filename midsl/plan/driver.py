@@ -18,8 +18,10 @@ from midsl.plan.bind import Binder
 from midsl.plan.build import build
 from midsl.plan.choose import choose_points
 from midsl.plan.results import Results
-from midsl.plan.session import Session, Totals
+from midsl.plan.execute import Executor
+from midsl.plan.session import Session
 from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, TrainStep
+from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
 from midsl.sema.check import check_source, read_source
 from midsl.sema.filefacts import FileFacts
@@ -109,6 +111,7 @@ class Execution:
     def run(self, on_stage: Callable[[Stage], None] | None = None, session: Session | None = None) -> None:
         """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
         session = session or self.compiled.session()
+        executor = Executor(session)
         results = Results(session.evaluator)
         cells: list[CellRow] = []
         tables: dict[str, ResultTable] = {}
@@ -126,13 +129,13 @@ class Execution:
             for step in self.compiled.plan.steps:
                 began, cpu = time.perf_counter(), time.process_time()
                 if isinstance(step, (LoadStep, TrainStep)):
-                    session.bound.graph(step.model)
+                    session.bound.engine(step.model)
                     cells.append(self._cell(step, step.model.digest, began, cpu, Totals()))
                 elif isinstance(step, RunStep):
                     done = Totals()
                     p = session.prepare(step)
                     with progress(step.name or "run", p.lanes * len(p.part)) as advance:
-                        for n in session.execute(step, done):
+                        for n in executor.run(step, done):
                             advance(n, "")
                     self.totals.add(done)
                     cells.append(self._cell(step, step.run.digest, began, cpu, done))

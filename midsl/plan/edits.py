@@ -17,10 +17,11 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
-from midsl.plan.capture import Key, Layout, from_named, to_named
+from midsl.plan.capture import Layout, from_named, to_named
 from midsl.plan.domains import Domains, Table
 from midsl.plan.evaluate import POINT, Env, Evaluator
 from midsl.plan.inputs import owner_of
+from midsl.plan.keys import Key
 from midsl.sema.tensors import stretch
 
 
@@ -68,13 +69,7 @@ class EditOp:
         old = place.gather()
         fixed = {} if self.key[1] is None else {"layer": _position(edit.site, self.key[1])}
         env = Env(table, self.chunk.rows, None, None, fixed, place.compact(old))
-        with (
-            torch.no_grad()
-            if edit.absolute
-            else torch.enable_grad()
-            if x.data.requires_grad
-            else torch.no_grad()
-        ):
+        with torch.no_grad():  # right-hand sides are constants for gradients, `self` included
             value = self.evaluator.eval(edit.value, env, {})
         return place.scatter(old, value)
 
@@ -229,8 +224,3 @@ class _Place:
 def _and(a: NT, b: NT) -> NT:
     sizes = {**a.sizes, **b.sizes}
     return NT(a.expand(sizes).data & b.expand(sizes).data, tuple(sizes))
-
-
-def ordered(edits: tuple[ir.Edit, ...]) -> tuple[ir.Edit, ...]:
-    """Absolute writes first, then those with `self`, each in the order written."""
-    return tuple(sorted(edits, key=lambda e: not e.absolute))

@@ -21,7 +21,7 @@ from midsl.ops.named import NT
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.plan.domains import Domains, Table, is_dense
-from midsl.plan.inputs import Inputs, Rows, owner_of
+from midsl.plan.inputs import Inputs, Rows
 from midsl.sema.tensors import stretch
 
 POINT = "@"
@@ -213,14 +213,23 @@ class Evaluator:
             return select(x, axis.name, [_place(axis, v) for v in index.value])  # type: ignore[union-attr]
         if isinstance(index, ir.Column) and not isinstance(index.type, TensorType):
             return self._restretch(x, axis, index.name, env)
+        if axis.name in ("pos", "key_pos") and axis.owner in self.rows.owners:
+            return self._position(x, axis, self.eval(index, env, memo), env)
         if isinstance(index, ir.Const):
-            at = (
-                int(index.value)
-                if axis.name in ("pos", "key_pos") and not axis.labels
-                else _place(axis, index.value)
-            )  # type: ignore[arg-type]
-            return select(x, axis.name, at)
-        return select(x, axis.name, self.eval(index, env, memo))
+            return select(x, axis.name, _place(axis, index.value))
+        found = self.eval(index, env, memo)
+        if axis.labels is not None and isinstance(index, ir.Coord):
+            places = [_place(axis, int(v)) for v in found.data.reshape(-1).tolist()]
+            found = NT(torch.tensor(places).reshape(found.data.shape), found.axes)
+        return select(x, axis.name, found)
+
+    def _position(self, x: NT, axis: Axis, at: NT, env: Env) -> NT:
+        """One position of the row, on a value that covers a stretch of it."""
+        if axis.span:
+            start, _ = self.rows.stretch(axis.owner, axis.span)
+            first = self._cut(NT(start.data[:, 0], ("batch",)), replace(env, fixed={}))
+            at = apply_op("sub", [at, first], {})
+        return select(x, axis.name, NT(at.data.clamp(0, x.size(axis.name) - 1), at.axes))
 
     def _restretch(self, x: NT, axis: Axis, span: str, env: Env) -> NT:
         """From one stretch of the row to another inside it."""
@@ -293,10 +302,10 @@ def _same(node: ir.Node, axis: Axis) -> bool:
     return any(a.name == axis.name and a.owner == axis.owner for a in node.tensor_type.axes)
 
 
-def _place(axis: Axis, value: ir.Scalar | ir.Json) -> int:
+def _place(axis: Axis, value: object) -> int:
     """Where a label stands along its axis."""
     if axis.labels is not None:
-        return axis.labels.index(value)  # type: ignore[arg-type]
+        return axis.labels.index(value)
     assert isinstance(value, int)
     return value
 
@@ -328,7 +337,9 @@ def positions_named(node: ir.Node) -> tuple[ir.Node, ...]:
         elif isinstance(n, ir.Select):
             pairs = ((n.axis.name, n.index),)
         for name, index in pairs:
-            single = isinstance(index, ir.Coord) or (isinstance(index, ir.Const) and isinstance(index.value, int))
+            single = isinstance(index, ir.Coord) or (
+                isinstance(index, ir.Const) and isinstance(index.value, int)
+            )
             if name in ("pos", "key_pos") and single:
                 found[index.digest] = index
     free = {s.digest for s in ir.sweeps_of(node)}

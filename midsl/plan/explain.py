@@ -8,8 +8,9 @@ from typing import Any
 from midsl.ir import nodes as ir
 from midsl.plan.driver import Compiled
 from midsl.plan.memory import human
-from midsl.plan.session import Session, Totals
+from midsl.plan.session import Session
 from midsl.plan.steps import ChooseStep, LoadStep, RunStep, Step, TrainStep
+from midsl.plan.totals import Totals
 from midsl.plan.train import trained_path
 
 
@@ -35,7 +36,13 @@ class Explanation:
     def as_json(self) -> dict[str, Any]:
         return {
             "steps": [
-                {"kind": x.kind, "what": x.what, "reason": x.reason, **(x.counts.as_dict() if x.counts else {})} for x in self.lines
+                {
+                    "kind": x.kind,
+                    "what": x.what,
+                    "reason": x.reason,
+                    **(x.counts.as_dict() if x.counts else {}),
+                }
+                for x in self.lines
             ],
             "passes": self.passes,
             "naive": self.naive.as_dict(),
@@ -55,7 +62,9 @@ class Explanation:
             out += [f"{'':20}vetoed: {v}" for v in p["vetoes"]]
         less = self.naive.flops / self.optimised.flops if self.optimised.flops else 1.0
         out.append(f"naive      {_counts(self.naive)}")
-        out.append(f"optimised  {_counts(self.optimised)}  peak {human(self.optimised.peak_bytes)}  ({less:.1f}x fewer FLOPs)")
+        out.append(
+            f"optimised  {_counts(self.optimised)}  peak {human(self.optimised.peak_bytes)}  ({less:.1f}x fewer FLOPs)"
+        )
         return "\n".join(out)
 
 
@@ -83,25 +92,42 @@ def explain(compiled: Compiled) -> Explanation:
     """Predict every step of a plan; models are loaded and exported, nothing runs."""
     session = compiled.session()
     lines = [_line(compiled, session, s) for s in compiled.plan.steps]
-    passes = [{"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))} for o in compiled.optimised.outcomes]
+    passes = [
+        {"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))}
+        for o in compiled.optimised.outcomes
+    ]
     return Explanation([x for x in lines if x], passes, totals(compiled.naive()), totals(session))
 
 
 def _line(compiled: Compiled, session: Session, step: Step) -> Line:
     if isinstance(step, LoadStep):
         info = compiled.binder.info(step.model)
-        return Line("load", f"{step.name} ({info.arch}, {info.sizes.get('layer', 0)} blocks)" if info else step.name, "")
+        return Line(
+            "load",
+            f"{step.name} ({info.arch}, {info.sizes.get('layer', 0)} blocks)" if info else step.name,
+            "",
+        )
     if isinstance(step, TrainStep):
         cached = trained_path(compiled.binder, step.model).exists()
         steps = dict(step.model.options)["steps"]
-        return Line("train", f"{step.name}, {steps} steps", "cached: same recipe, start and data" if cached else "not in the cache")
+        return Line(
+            "train",
+            f"{step.name}, {steps} steps",
+            "cached: same recipe, start and data" if cached else "not in the cache",
+        )
     if isinstance(step, RunStep):
         return Line("run", run_name(compiled, step), _run_reason(session, step), session.predict(step))
     if isinstance(step, ChooseStep):
-        return Line("choose", f"the points of `{step.sweep.name}` ({session.points_of(step.sweep)})", step.reason)
+        return Line(
+            "choose",
+            f"the points of `{step.sweep.name}` ({session.sizing.points_of(step.sweep)})",
+            step.reason,
+        )
     sink = step.sink
     assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot))
-    name = sink.name if isinstance(sink, ir.Report) else sink.text if isinstance(sink, ir.Expect) else sink.kind
+    name = (
+        sink.name if isinstance(sink, ir.Report) else sink.text if isinstance(sink, ir.Expect) else sink.kind
+    )
     return Line(type(sink).__name__.lower(), f"{sink.experiment}: {name}", "")
 
 
@@ -121,9 +147,13 @@ def _run_reason(session: Session, step: RunStep) -> str:
     said = []
     if step.sweeps:
         how = "stacked as lanes" if step.stacked else "one at a time"
-        said.append(f"{p.lanes} points of {', '.join(s.name for s in step.sweeps)} {how}, {len(p.chunks)} chunk{'s' if len(p.chunks) > 1 else ''}")
+        said.append(
+            f"{p.lanes} points of {', '.join(s.name for s in step.sweeps)} {how}, {len(p.chunks)} chunk{'s' if len(p.chunks) > 1 else ''}"
+        )
     else:
-        said.append("shared by all that reads it" if len(step.outputs) + len(step.grads) > 1 else "needed once")
+        said.append(
+            "shared by all that reads it" if len(step.outputs) + len(step.grads) > 1 else "needed once"
+        )
     if p.lowered.projection is not None:
         said.append("only the logits that are read")
     if step.grads:

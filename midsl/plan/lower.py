@@ -19,9 +19,10 @@ from midsl.graph.expand import SiteConflict
 from midsl.graph.sites import ModelGraph, SiteNode, specialise
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
-from midsl.plan.capture import Key, to_named
-from midsl.plan.edits import Chunk, EditOp, ordered
+from midsl.plan.capture import to_named
+from midsl.plan.edits import Chunk, EditOp
 from midsl.plan.evaluate import Evaluator
+from midsl.plan.keys import Key, axes_of, edits_by_key
 from midsl.plan.project import Projection
 
 PROJECTED: Key = ("logits", None)
@@ -60,30 +61,6 @@ class Lowered:
         }
 
 
-def keys_of(site: ir.Site, layers: Collection[int], domains: object) -> list[Key]:
-    """The (name, layer) pairs that a site may touch, over all points of its sweeps."""
-    index = site.index("layer")
-    if index is None:
-        return [(site.name, None)]
-    if isinstance(index, ir.Const):
-        chosen = index.value if isinstance(index.value, tuple) else (index.value,)
-        return [(site.name, int(i)) for i in chosen]  # type: ignore[arg-type]
-    if isinstance(index, ir.Coord) and domains.known(index.sweep):  # type: ignore[attr-defined]
-        column = domains.column(index.sweep, index.index)  # type: ignore[attr-defined]
-        return [(site.name, int(i)) for i in column.unique().tolist()]
-    if isinstance(index, ir.Slice):
-        return [(site.name, i) for i in list(layers)[index.lo : index.hi : index.step]]
-    return [(site.name, i) for i in layers]
-
-
-def site_layers(mg: ModelGraph, name: str) -> list[int]:
-    """The layers at which a site exists."""
-    row = mg.info.site(name)
-    if row is not None and row.layers is not None:
-        return list(row.layers)
-    return list(range(mg.info.sizes.get("layer", 0)))
-
-
 def lower(
     mg: ModelGraph,
     run: ir.Forward,
@@ -96,10 +73,7 @@ def lower(
 
     `gradients` are captured keys at which gradients are taken; `project` leaves out the unembedding.
     """
-    writes: dict[Key, list[ir.Edit]] = {}
-    for edit in ordered(run.edits):
-        for key in keys_of(edit.site, site_layers(mg, edit.site.name), evaluator.domains):
-            writes.setdefault(key, []).append(edit)
+    writes = edits_by_key(run, mg.info, evaluator.domains)
     wanted = [k for k in dict.fromkeys(captures) if not (project and k == PROJECTED)]
     try:
         graph, nodes = specialise(mg, {*wanted, *writes}, set(writes))
@@ -108,7 +82,7 @@ def lower(
     by_name = {n.name: n for n in graph.nodes}
     last: dict[str, fx.Node] = {}
     ops: list[EditOp] = []
-    axes = {key: _axes(mg, key) for key in {*wanted, *writes}}
+    axes = {key: axes_of(mg.info, key) for key in {*wanted, *writes}}
     for key, edits in writes.items():
         site = nodes[key]
         node = last.get(site.node, by_name[site.node])
@@ -135,14 +109,14 @@ def lower(
     graph.eliminate_dead_code()
     blocks = {n.name: n.meta["block"] for n in graph.nodes if "block" in n.meta}
     return Lowered(
-        Runner(graph, mg.gm, blocks), tuple(wanted), nodes, axes, tuple(ops), mg.info.sizes, projection
+        Runner(graph, mg.gm, blocks, _require_grad),
+        tuple(wanted),
+        nodes,
+        axes,
+        tuple(ops),
+        mg.info.sizes,
+        projection,
     )
-
-
-def _axes(mg: ModelGraph, key: Key) -> tuple[str, ...]:
-    row = mg.info.site(key[0])
-    assert row is not None, f"{key[0]} is not in the site table"
-    return row.axes
 
 
 def _insert_after(graph: fx.Graph, node: fx.Node, function: object) -> fx.Node:
@@ -171,7 +145,7 @@ def _projection(mg: ModelGraph) -> Projection:
     def post(x: Tensor) -> Tensor:
         for node in chain:
             args = [x if isinstance(a, fx.Node) else a for a in node.args]
-            x = node.target(*args, **node.kwargs)  # type: ignore[operator,misc]
+            x = node.target(*args, **node.kwargs)
         return x
 
     weight = _attr(mg.gm, u.weight)

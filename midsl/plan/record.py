@@ -19,13 +19,22 @@ from midsl.plan.explain import explain
 from midsl.show.results import PlotOf, render_results, sql_hint
 from midsl.show.vega import to_json, vega
 from midsl.store.db import Store
-from midsl.store.record import DatasetRecord, IneligibleRecord, ModelRecord, PlanRecord, RunRecord, environment
+from midsl.store.record import (
+    DatasetRecord,
+    IneligibleRecord,
+    ModelRecord,
+    PlanRecord,
+    RunRecord,
+    environment,
+)
 from midsl.store.rows import Artifact
 
 DONE, FAILED_EXPECT, FAILED_CELLS = 0, 3, 4
 
 
-def run_and_store(compiled: Compiled, folder: Path, params: Mapping[str, str], argv: list[str], as_json: bool) -> int:
+def run_and_store(
+    compiled: Compiled, folder: Path, params: Mapping[str, str], argv: list[str], as_json: bool
+) -> int:
     """Execute a plan, store each experiment as it completes, and print what came out.
 
     Returns the exit code: 0 done, 3 an expect failed, 4 resources ran out or a run failed (what was
@@ -37,7 +46,12 @@ def run_and_store(compiled: Compiled, folder: Path, params: Mapping[str, str], a
     execution = Execution(compiled)
 
     def land(stage: Stage) -> None:
-        plots = [Artifact("plot", f"{p.experiment}.{p.kind}.{t.report}", text=to_json(vega(p.kind, t, dict(p.channels)))) for p, t in stage.plots]
+        plots = [
+            Artifact(
+                "plot", f"{p.experiment}.{p.kind}.{t.report}", text=to_json(vega(p.kind, t, dict(p.channels)))
+            )
+            for p, t in stage.plots
+        ]
         writer.stage(stage.experiment, stage.tables, stage.checks, stage.cells, plots, list(compiled.bag))
 
     try:
@@ -80,13 +94,30 @@ def _print(compiled: Compiled, execution: Execution, folder: Path, warnings: Bag
         sys.stderr.write(render_text(list(warnings)))
 
 
-def _json(compiled: Compiled, execution: Execution, explained: Any, code: int, run: str, warnings: Bag) -> dict[str, Any]:
+def _json(
+    compiled: Compiled, execution: Execution, explained: Any, code: int, run: str, warnings: Bag
+) -> dict[str, Any]:
     reports = []
     for s in execution.stages:
         for t in s.tables:
-            reports.append({"experiment": t.experiment, "report": t.report, "columns": list(t.columns), "rows": [list(r) for r in t.rows()], "unit": t.unit})
+            reports.append(
+                {
+                    "experiment": t.experiment,
+                    "report": t.report,
+                    "columns": list(t.columns),
+                    "rows": [list(r) for r in t.rows()],
+                    "unit": t.unit,
+                }
+            )
     checks = [
-        {"experiment": c.experiment, "expect": c.text, "message": c.message, "passed": c.passed, "observed": c.observed, "line": c.line}
+        {
+            "experiment": c.experiment,
+            "expect": c.text,
+            "message": c.message,
+            "passed": c.passed,
+            "observed": c.observed,
+            "line": c.line,
+        }
         for s in execution.stages
         for c in s.checks
     ]
@@ -169,5 +200,3 @@ def _shown(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_shown(v) for v in value]
     return value
-
-

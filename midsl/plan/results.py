@@ -105,8 +105,8 @@ class Results:
             return list(axis.labels)
         if axis.name in ("pos", "key_pos") and axis.owner in self.evaluator.rows.owners:
             part = self.evaluator.inputs.part(self.evaluator.rows.owners[axis.owner])
-            return [int(i) for i in span_coordinates(part, axis.span)][:size]
-        return list(range(size))
+            return [*map(int, span_coordinates(part, axis.span)[:size])]
+        return [*range(size)]
 
     def _axis_size(self, axis: Axis) -> int:
         if axis.owner in self.evaluator.rows.owners:
@@ -116,7 +116,9 @@ class Results:
         assert axis.size is not None, f"the size of `{axis.name}` is not known"
         return axis.size
 
-    def _real(self, sink: ir.Report, left: tuple[Axis, ...], sizes: dict[str, int], names: list[str]) -> np.ndarray:
+    def _real(
+        self, sink: ir.Report, left: tuple[Axis, ...], sizes: dict[str, int], names: list[str]
+    ) -> np.ndarray:
         """Which rows are real: padded positions give none, nor do examples that lack a named position."""
         keep = NT(torch.ones(list(sizes.values()), dtype=torch.bool), tuple(names))
         for axis in left:

@@ -6,69 +6,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
-from midsl.backends.eager import Counts
+from midsl.backends.eager import Counts, Runner
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
+from midsl.graph.hooks import HookModel
+from midsl.graph.info import ModelInfo
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
-from midsl.ops.named import NT
-from midsl.plan.capture import Captured, Key
-from midsl.plan.domains import Domains, Table
-from midsl.plan.edits import Chunk
-from midsl.plan.evaluate import POINT, Env, Evaluator, Stored
+from midsl.plan.bound import Bound
+from midsl.plan.domains import Domains
+from midsl.plan.evaluate import Evaluator
+from midsl.plan.hooked import Hooked, hook
 from midsl.plan.inputs import Rows
-from midsl.plan.lower import PROJECTED, Lowered, keys_of, lower, site_layers
+from midsl.plan.keys import Key, keys_of
+from midsl.plan.lower import PROJECTED, Lowered, lower
 from midsl.plan.memory import Budget, available_bytes, human
+from midsl.plan.sizing import Sizing
 from midsl.plan.steps import Plan, RunStep
-
-
-class Bound(Protocol):
-    """Bound models and data."""
-
-    def graph(self, model: ir.Node) -> ModelGraph:
-        """The exported graph of a model, in its own precision."""
-        ...
-
-    def part(self, node: ir.Part) -> Part: ...
-
-    def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor: ...
-
-
-@dataclass
-class Totals:
-    """What was, or will be, done (SEMANTICS 19): see the README for the meaning of each count."""
-
-    forwards: int = 0
-    lanes: int = 0
-    layer_tokens: float = 0.0
-    flops: int = 0
-    bytes: int = 0
-    peak_bytes: int = 0
-
-    def add(self, other: Totals) -> None:
-        self.forwards += other.forwards
-        self.lanes += other.lanes
-        self.layer_tokens += other.layer_tokens
-        self.flops += other.flops
-        self.bytes += other.bytes
-        self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
-
-    def as_dict(self) -> dict[str, int | float]:
-        return {
-            "forwards": self.forwards,
-            "lanes": self.lanes,
-            "layer_tokens": round(self.layer_tokens, 3),
-            "flops": self.flops,
-            "bytes": self.bytes,
-            "peak_bytes": self.peak_bytes,
-        }
+from midsl.plan.totals import Totals
 
 
 @dataclass
@@ -76,7 +35,7 @@ class Prepared:
     """A run with its graph, its rows and the chunks that it is done in."""
 
     step: RunStep
-    lowered: Lowered
+    lowered: Lowered | Hooked
     part: Part
     lanes: int
     chunks: list[tuple[slice, slice]]
@@ -98,8 +57,9 @@ class Session:
     roots: tuple[ir.Node, ...]
     available: int = field(default_factory=available_bytes)
     evaluator: Evaluator = field(init=False)
+    sizing: Sizing = field(init=False)
     prepared: dict[int, Prepared] = field(default_factory=dict)
-    wholes: dict[tuple[str, int, int], dict[int, int]] = field(default_factory=dict)
+    wholes: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         domains = Domains()
@@ -107,6 +67,7 @@ class Session:
             if isinstance(node, ir.Sweep) and isinstance(node.domain, ir.Points):
                 domains.points[node.digest] = node.domain.points
         self.evaluator = Evaluator(self.bound, domains, Rows.of(self.bound, self.roots))
+        self.sizing = Sizing(self.bound, self.evaluator)
 
     # -- preparing
 
@@ -115,22 +76,27 @@ class Session:
         done = self.prepared.get(id(step))
         if done is not None:
             return done
-        mg = self.bound.graph(step.run.model)
-        if mg.info.engine != "graph":
-            raise fail("MI0601", f"not implemented: the hook engine in plans ({mg.info.why})", step.run.span)
+        engine = self.bound.engine(step.run.model)
         reads = self.reads(step)
-        captures = self.captures(mg, reads)
-        gradients = [
-            k
-            for g in step.grads
-            for k in keys_of(g.site, site_layers(mg, g.site.name), self.evaluator.domains)
-        ]
-        project = self._projects(mg, step, reads)
-        lowered = lower(mg, step.run, [*captures, *gradients], gradients, self.evaluator, project)
+        captures = [k for r in reads for k in self.keys(engine.info, r.site)]
+        gradients = [k for g in step.grads for k in self.keys(engine.info, g.site)]
+        lowered: Lowered | Hooked
+        if isinstance(engine, HookModel):
+            if gradients:
+                raise fail(
+                    "MI0601",
+                    "not implemented: gradients on the hook engine",
+                    step.run.span,
+                    label=engine.info.why,
+                )
+            lowered = hook(engine, step.run, captures, self.evaluator)
+        else:
+            project = self._projects(engine, step, reads)
+            lowered = lower(engine, step.run, [*captures, *gradients], gradients, self.evaluator, project)
         part = self.bound.part(step.run.data)
         lanes = self.lane_count(step)
         chunks = self._chunks(step, lowered, part, lanes)
-        blocks = self._whole(mg, step, int(part.tokens.shape[1]))
+        blocks = self._whole(engine, step, int(part.tokens.shape[1]))
         done = self.prepared[id(step)] = Prepared(step, lowered, part, lanes, chunks, blocks)
         return done
 
@@ -153,11 +119,9 @@ class Session:
             go(g.scalar)
         return list(found.values())
 
-    def captures(self, mg: ModelGraph, reads: list[ir.Read]) -> list[Key]:
-        """The (site, layer) pairs to capture."""
-        return [
-            k for r in reads for k in keys_of(r.site, site_layers(mg, r.site.name), self.evaluator.domains)
-        ]
+    def keys(self, info: ModelInfo, site: ir.Site) -> list[Key]:
+        """The (site, layer) pairs that a site may touch."""
+        return keys_of(site, info, self.evaluator.domains)
 
     def _projects(self, mg: ModelGraph, step: RunStep, reads: list[ir.Read]) -> bool:
         """Whether to leave out the unembedding and project only what is read of the logits."""
@@ -172,33 +136,12 @@ class Session:
         """Points of the run's own sweeps; for a computed domain, as many as it will have."""
         lanes = 1
         for s in step.sweeps:
-            lanes *= self.points_of(s)
+            lanes *= self.sizing.points_of(s)
         return lanes
 
-    def points_of(self, sweep: ir.Sweep) -> int:
-        """The number of points a sweep has or will have."""
-        if self.evaluator.domains.known(sweep):
-            return self.evaluator.domains.size(sweep)
-        assert isinstance(sweep.domain, ir.Top)
-        total = 1
-        for a in sweep.domain.score.tensor_type.axes:
-            total *= self.axis_size(sweep.domain.score, a.name)
-        return min(sweep.domain.k, total)
-
-    def axis_size(self, node: ir.Node, name: str) -> int:
-        """The size of an axis, from the sweeps and the models under a node."""
-        for n in ir.walk(node):
-            if isinstance(n, ir.Sweep) and self.evaluator.domains.known(n):
-                names, sizes = self.evaluator.domains.grid(n)
-                if name in names:
-                    return sizes[names.index(name)]
-            if isinstance(n, ir.Read) and n.type.axis(name) is not None:  # type: ignore[union-attr]
-                size = self.bound.graph(n.run.model).info.sizes.get(name)
-                if size is not None:
-                    return size
-        raise AssertionError(f"the size of `{name}` is not known")
-
-    def _chunks(self, step: RunStep, lowered: Lowered, part: Part, lanes: int) -> list[tuple[slice, slice]]:
+    def _chunks(
+        self, step: RunStep, lowered: Lowered | Hooked, part: Part, lanes: int
+    ) -> list[tuple[slice, slice]]:
         rows, length = len(part), int(part.tokens.shape[1])
         one, two = lowered.count(1, length).peak_bytes, lowered.count(2, length).peak_bytes
         per_row = max(1, two - one)
@@ -238,7 +181,7 @@ class Session:
         total = 0
         part = self.bound.part(step.run.data)
         for node in [*step.outputs, *step.grads]:
-            total += self.kept_elements(node, part) * 4
+            total += self.sizing.kept_elements(node, part) * 4
         if total > self.available:
             raise fail(
                 "MI0602",
@@ -250,34 +193,18 @@ class Session:
             )
         return total
 
-    def kept_elements(self, node: ir.Node, part: Part) -> int:
-        """The number of elements of a kept value."""
-        n = 1
-        swept = ir.sweeps_of(node)
-        for s in swept:
-            n *= self.points_of(s)
-        gone = {(a.name, a.owner) for s in swept for a in s.axes}
-        for a in node.tensor_type.axes:
-            if (a.name, a.owner) in gone:
-                continue
-            if a.name == "batch":
-                n *= len(part)
-            elif a.name in ("pos", "key_pos"):
-                n *= int(part.tokens.shape[1])
-            else:
-                n *= a.size if a.size is not None else self.axis_size(node, a.name)
-        return n
-
-    def _whole(self, mg: ModelGraph, step: RunStep, length: int) -> dict[int, int]:
-        key = (step.run.model.digest, 1, length)
+    def _whole(self, engine: ModelGraph | HookModel, step: RunStep, length: int) -> dict[int, int]:
+        """FLOPs of each whole block for one row: the unit of `layer_tokens` (1 on the hook engine)."""
+        key = (step.run.model.digest, length)
         if key not in self.wholes:
-            from midsl.backends.eager import Runner
-
-            counts = Counts()
-            ids = torch.zeros(1, length, dtype=torch.int64, device="meta")
-            with torch.no_grad():
-                Runner(mg.gm.graph, mg.gm, mg.blocks)([ids, ids], counts)
-            self.wholes[key] = counts.by_block
+            if isinstance(engine, HookModel):
+                self.wholes[key] = dict.fromkeys(range(engine.info.sizes.get("layer", 0)), 1)
+            else:
+                counts = Counts()
+                ids = torch.zeros(1, length, dtype=torch.int64, device="meta")
+                with torch.no_grad():
+                    Runner(engine.gm.graph, engine.gm, engine.blocks)([ids, ids], counts)
+                self.wholes[key] = counts.by_block
         return self.wholes[key]
 
     # -- counting
@@ -291,13 +218,13 @@ class Session:
             n = (lanes.stop - lanes.start) * (rows.stop - rows.start)
             if n not in shapes:
                 shapes[n] = p.lowered.count(n, p.length)
-            self._add(totals, p, shapes[n])
+            self.add(totals, p, shapes[n])
         totals.flops += self.projection_flops(step, p)
-        totals.bytes = sum(self.kept_elements(n, p.part) * 4 for n in [*step.outputs, *step.grads])
+        totals.bytes = sum(self.sizing.kept_elements(n, p.part) * 4 for n in [*step.outputs, *step.grads])
         totals.peak_bytes += totals.bytes
         return totals
 
-    def _add(self, totals: Totals, p: Prepared, counts: Counts) -> None:
+    def add(self, totals: Totals, p: Prepared, counts: Counts) -> None:
         totals.flops += counts.flops
         totals.peak_bytes = max(totals.peak_bytes, counts.peak_bytes)
         for block, flops in counts.by_block.items():
@@ -311,135 +238,7 @@ class Session:
             return 0
         width = p.lowered.projection.weight.shape[1]
         return sum(
-            2 * width * self.kept_elements(r, p.part) for r in self.reads(step) if r.site.name == PROJECTED[0]
+            2 * width * self.sizing.kept_elements(r, p.part)
+            for r in self.reads(step)
+            if r.site.name == PROJECTED[0]
         )
-
-    # -- executing
-
-    def execute(self, step: RunStep, done: Totals) -> Iterator[int]:
-        """Run all chunks of a step and keep what it leaves; yields the rows done after each chunk."""
-        p = self.prepare(step)
-        tokens = torch.from_numpy(p.part.tokens)
-        mask = (torch.arange(p.length)[None, :] < torch.from_numpy(p.part.lengths)[:, None]).to(torch.int64)
-        table = Table.product(step.sweeps, self.evaluator.domains)
-        kept: dict[str, list[NT]] = {n.digest: [] for n in [*step.outputs, *step.grads]}
-        fired: dict[str, int] = {}
-        totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
-        for lanes, rows in p.chunks:
-            chunk = Chunk(table.rows(torch.arange(lanes.start, lanes.stop)), rows, fired)
-            counts = Counts()
-            with torch.set_grad_enabled(bool(step.grads)):
-                values = p.lowered.run(tokens, mask, chunk, counts)
-                captured = Captured(
-                    step.run, values, self.evaluator.rows, self.evaluator.domains, p.lowered.projection
-                )
-                self._collect(step, captured, chunk, kept)
-            self._add(totals, p, counts)
-            del values, captured
-            yield (lanes.stop - lanes.start) * (rows.stop - rows.start)
-        self._check_fired(step, fired, p)
-        for node in [*step.outputs, *step.grads]:
-            sweeps = self._sweep_order(step, node)
-            self.evaluator.store[node.digest] = self._join(kept[node.digest], p.chunks, sweeps)
-            totals.bytes += self.evaluator.store[node.digest].value.data.numel() * 4
-        if p.lowered.projection is not None:
-            totals.flops += p.lowered.projection.flops
-            p.lowered.projection.flops = 0
-        totals.peak_bytes += totals.bytes
-        done.add(totals)
-
-    def _sweep_order(self, step: RunStep, node: ir.Node) -> tuple[ir.Sweep, ...]:
-        own = {s.digest for s in step.sweeps}
-        return (*step.sweeps, *(s for s in ir.sweeps_of(node) if s.digest not in own))
-
-    def _collect(self, step: RunStep, captured: Captured, chunk: Chunk, kept: dict[str, list[NT]]) -> None:
-        memos: dict[tuple[str, ...], tuple[Env, dict[str, NT]]] = {}
-        unswept: dict[str, NT] = {}
-
-        def scene(node: ir.Node) -> tuple[Env, dict[str, NT]]:
-            sweeps = self._sweep_order(step, node)
-            key = tuple(s.digest for s in sweeps)
-            if key not in memos:
-                table, lanes = chunk.table.extend(sweeps[len(step.sweeps) :], self.evaluator.domains)
-                memos[key] = (Env(table, chunk.rows, captured, lanes, unswept=unswept), {} if key else unswept)
-            return memos[key]
-
-        for node in step.outputs:
-            env, memo = scene(node)
-            value = self.evaluator.eval(node, env, memo)
-            kept[node.digest].append(_pointwise(value, env))
-        if step.grads:
-            self._gradients(step, captured, scene, kept)
-
-    def _gradients(self, step: RunStep, captured: Captured, scene, kept: dict[str, list[NT]]) -> None:  # type: ignore[no-untyped-def]
-        for grad in step.grads:
-            env, memo = scene(grad.scalar)
-            scalar = self.evaluator.eval(grad.scalar, env, memo)
-            keys = keys_of(
-                grad.site,
-                site_layers(self.bound.graph(step.run.model), grad.site.name),
-                self.evaluator.domains,
-            )
-            tensors = [captured.values[k].data for k in keys]
-            found = torch.autograd.grad(scalar.data.sum(), tensors, retain_graph=True, allow_unused=True)
-            values = {
-                k: NT(torch.zeros_like(t) if g is None else g, captured.values[k].axes)
-                for k, t, g in zip(keys, tensors, found, strict=True)
-            }
-            source = Captured(step.run, values, captured.rows, captured.domains)
-            env, _ = scene(grad)
-            kept[grad.digest].append(_pointwise(source.read(grad.site, env), env))
-
-    def _join(
-        self, parts: list[NT], chunks: list[tuple[slice, slice]], sweeps: tuple[ir.Sweep, ...]
-    ) -> Stored:
-        """Put the chunks' values together: rows side by side, then lanes one after the other."""
-        lanes: list[NT] = []
-        current: list[NT] = []
-        start: int | None = None
-        for value, (lane, _) in zip(parts, chunks, strict=True):
-            if lane.start != start and current:
-                lanes.append(_cat(current, "batch"))
-                current = []
-            start = lane.start
-            current.append(value)
-        lanes.append(_cat(current, "batch"))
-        whole = _cat(lanes, POINT)
-        if not sweeps:
-            whole = NT(whole.data[0], whole.axes[1:])
-        return Stored(sweeps, whole)
-
-    def _check_fired(self, step: RunStep, fired: dict[str, int], p: Prepared) -> None:
-        """Every write must have fired as often as the plan says: never a silent no-op."""
-        copies = len({(r.start, r.stop) for _, r in p.chunks})
-        mg = self.bound.graph(step.run.model)
-        for edit in step.run.edits:
-            index = edit.site.index("layer")
-            layers = (
-                1
-                if isinstance(index, ir.Coord)
-                else len(keys_of(edit.site, site_layers(mg, edit.site.name), self.evaluator.domains))
-            )
-            want = p.lanes * copies * layers
-            if fired.get(edit.digest, 0) != want:
-                raise AssertionError(
-                    f"an edit at {edit.site.name} fired {fired.get(edit.digest, 0)} times, planned {want}"
-                )
-
-
-def _pointwise(value: NT, env: Env) -> NT:
-    """The value with "@" first, whether or not it depends on the points."""
-    assert env.table is not None
-    value = NT(value.data.detach(), value.axes)
-    if POINT not in value.axes:
-        return NT(value.data.unsqueeze(0).expand(env.table.size, *value.data.shape), (POINT, *value.axes))
-    return value.permute_to((POINT, *(a for a in value.axes if a != POINT)))
-
-
-def _cat(parts: list[NT], axis: str) -> NT:
-    if len(parts) == 1:
-        return parts[0]
-    assert axis in parts[0].axes, f"chunks of a value without `{axis}`"
-    return NT(
-        torch.cat([p.permute_to(parts[0].axes).data for p in parts], dim=parts[0].dim(axis)), parts[0].axes
-    )

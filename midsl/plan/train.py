@@ -19,6 +19,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from midsl.backends.eager import Counts
 from midsl.cachedir import cache_dir
 from midsl.data.dataset import Column, Part
 from midsl.diagnostics.model import fail
@@ -31,8 +32,8 @@ from midsl.plan.domains import Domains, Table
 from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import Env, Evaluator
 from midsl.plan.inputs import Rows
-from midsl.plan.lower import keys_of, lower, site_layers
-from midsl.backends.eager import Counts
+from midsl.plan.keys import keys_of
+from midsl.plan.lower import lower
 from midsl.show.progress import progress
 
 RECIPE = 1
@@ -57,7 +58,11 @@ class Trainer:
 
     def __call__(self, binder: Binder, node: ir.Train) -> LoadedModel:
         """The trained model: raises MI0703 (exit code 4) if the loss stops being a number."""
-        start = binder._call(node.model.ref, node.model.args, node.model) if isinstance(node.model, ir.Model) else None
+        start = (
+            binder._call(node.model.ref, node.model.args, node.model)
+            if isinstance(node.model, ir.Model)
+            else None
+        )
         if start is None:
             raise fail("MI0601", "not implemented: training a trained model further", node.span)
         assert isinstance(node.data, ir.Part)
@@ -73,7 +78,8 @@ class Trainer:
             _save(start, path, loss)
         self.done[node.digest] = Training(int(options["steps"]), loss, time.perf_counter() - began, cached)
         start.module.requires_grad_(False)
-        return replace(start, weights_sha256=weights_sha256(start.module))
+        trained: LoadedModel = replace(start, weights_sha256=weights_sha256(start.module))
+        return trained
 
 
 def trained_path(binder: Binder, node: ir.Train) -> Path:
@@ -141,7 +147,7 @@ def _train(node: ir.Train, model: LoadedModel, part: Part, options: dict[str, fl
     domains = Domains()
     evaluator = Evaluator(_Minibatch(part), domains, Rows({}, {}))  # type: ignore[arg-type]
     reads = [n for n in ir.walk(node.loss) if isinstance(n, ir.Read)]
-    keys = [k for r in reads for k in keys_of(r.site, site_layers(mg, r.site.name), domains)]
+    keys = [k for r in reads for k in keys_of(r.site, mg.info, domains)]
     lowered = lower(mg, run, keys, [], evaluator, project=False)
     optimiser = _optimiser(weights, options)
     generator = torch.Generator().manual_seed(int(options["seed"]))
@@ -154,17 +160,26 @@ def _train(node: ir.Train, model: LoadedModel, part: Part, options: dict[str, fl
             rows = torch.randint(len(part), (size,), generator=generator).numpy()
             batch = _take(part, rows)
             inputs = _Minibatch(batch)
-            evaluator.inputs, evaluator.rows = inputs, Rows.of(inputs, (node.loss,))  # type: ignore[assignment]
+            evaluator.inputs, evaluator.rows = inputs, Rows.of(inputs, (node.loss,))
             for group in optimiser.param_groups:
                 group["lr"] = float(options["lr"]) * min(1.0, (step + 1) / warmup if warmup else 1.0)
             mask = torch.arange(batch.tokens.shape[1])[None, :] < torch.from_numpy(batch.lengths)[:, None]
             chunk = Chunk(table, slice(0, size))
             values = lowered.run(torch.from_numpy(batch.tokens), mask.to(torch.int64), chunk, Counts())
             captured = Captured(run, values, evaluator.rows, domains)
-            loss = evaluator.eval(node.loss, Env(table, slice(0, size), captured, torch.zeros(1, dtype=torch.int64)), {}).data
+            loss = evaluator.eval(
+                node.loss, Env(table, slice(0, size), captured, torch.zeros(1, dtype=torch.int64)), {}
+            ).data
             value = float(loss.detach())
             if not np.isfinite(value):
-                raise fail("MI0703", f"the loss is {value} at step {step}", node.span, label="this training", help="lower the learning rate", exit_code=4)
+                raise fail(
+                    "MI0703",
+                    f"the loss is {value} at step {step}",
+                    node.span,
+                    label="this training",
+                    help="lower the learning rate",
+                    exit_code=4,
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -175,7 +190,8 @@ def _train(node: ir.Train, model: LoadedModel, part: Part, options: dict[str, fl
 
 def _take(part: Part, rows: np.ndarray) -> Part:
     columns = {
-        n: Column(c.kind, [c.values[i] for i in rows] if isinstance(c.values, list) else c.values[rows]) for n, c in part.columns.items()
+        n: Column(c.kind, [c.values[i] for i in rows] if isinstance(c.values, list) else c.values[rows])
+        for n, c in part.columns.items()
     }
     return Part(part.tokens[rows], part.lengths[rows], columns)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from torch import Tensor
 
-from midsl.data.dataset import Part
+from midsl.data.dataset import Dataset, Part
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.oracle.interp import Oracle
@@ -31,17 +31,17 @@ class Lifted:
 
     binder: Binder
 
-    def graph(self, model: ir.Node) -> ModelGraph:
+    def engine(self, model: ir.Node) -> ModelGraph:
         return self.binder.graph(model, lift=True)
 
     def part(self, node: ir.Part) -> Part:
         return self.binder.part(node)
 
-    def dataset(self, node: ir.Node):  # type: ignore[no-untyped-def]
-        return self.binder.dataset(node)
+    def dataset(self, data: ir.Node) -> Dataset:
+        return self.binder.dataset(data)
 
     def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
-        return self.graph(model).weight(name, layer)
+        return self.engine(model).weight(name, layer)
 
 
 @dataclass
@@ -99,7 +99,9 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     domains = _sample(compiled, session, points, done)
     with working_in(compiled.binder.folder):
         oracle = Oracle(OracleInputs(compiled.binder), domains)
-        for x, (exact, plain) in zip(compiled.optimised.program.experiments, _stages(compiled, lifted, own), strict=True):
+        for x, (exact, plain) in zip(
+            compiled.optimised.program.experiments, _stages(compiled, lifted, own), strict=True
+        ):
             tables = {t.report: t for t in exact.tables}
             mine = {t.report: t for t in plain.tables}
             checks = iter(exact.checks)
@@ -111,12 +113,16 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
                     b = _by_key(mine[sink.name].keys, mine[sink.name].value)
                     o = _by_key(keys, values)
                     error, own_error = _error(a, o, scale), _error(b, o, scale)
-                    done.verdicts.append(Verdict(f"{x.name}.{sink.name}", len(o), error, own_error, error <= TOLERANCE))
+                    done.verdicts.append(
+                        Verdict(f"{x.name}.{sink.name}", len(o), error, own_error, error <= TOLERANCE)
+                    )
                 elif isinstance(sink, ir.Expect):
                     check = next(checks)
                     if not done.sampled or not ir.sweeps_below(sink):
                         same = oracle.expect(sink) == check.passed
-                        done.verdicts.append(Verdict(f"{x.name}: expect {sink.text}", 1, 0.0 if same else 1.0, 0.0, same))
+                        done.verdicts.append(
+                            Verdict(f"{x.name}: expect {sink.text}", 1, 0.0 if same else 1.0, 0.0, same)
+                        )
     return done
 
 
@@ -129,7 +135,9 @@ def _stages(compiled: Compiled, a: Execution, b: Execution):  # type: ignore[no-
         yield left.get(x.name, Stage(x.name)), right.get(x.name, Stage(x.name))
 
 
-def _sample(compiled: Compiled, session: Session, points: int | None, done: Verification) -> dict[str, tuple[tuple[ir.Scalar, ...], ...]]:
+def _sample(
+    compiled: Compiled, session: Session, points: int | None, done: Verification
+) -> dict[str, tuple[tuple[ir.Scalar, ...], ...]]:
     """The points that the oracle replays: all that were chosen, and a sample of the others."""
     found = {}
     reduced = set()
@@ -143,7 +151,9 @@ def _sample(compiled: Compiled, session: Session, points: int | None, done: Veri
     for n in ir.walk(*compiled.optimised.program.roots):
         if isinstance(n, ir.Sweep) and session.evaluator.domains.known(n):
             every = session.evaluator.domains.points[n.digest]
-            small = points is None or len(every) <= points or n.digest in reduced or isinstance(n.domain, ir.Top)
+            small = (
+                points is None or len(every) <= points or n.digest in reduced or isinstance(n.domain, ir.Top)
+            )
             if not small:
                 assert points is not None
                 chosen = set(random.Random(0).sample(range(len(every)), points))
@@ -159,7 +169,9 @@ def _by_key(keys: Mapping[str, object], values: np.ndarray) -> dict[tuple[object
     return {r: float(v) for r, v in zip(rows, values, strict=True)}
 
 
-def _error(mine: dict[tuple[object, ...], float], theirs: dict[tuple[object, ...], float], scale: float) -> float:
+def _error(
+    mine: dict[tuple[object, ...], float], theirs: dict[tuple[object, ...], float], scale: float
+) -> float:
     worst = 0.0
     for key, value in theirs.items():
         if key not in mine:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
-from midsl.ir.types import PlainType, TensorType
+from midsl.ir.types import Kind, PlainType, TensorType
 from midsl.sema import tensors
 from midsl.sema.calls import axis_names
 from midsl.sema.lenses import split_subspace
@@ -162,7 +162,7 @@ def _along(op: str, unit: str | None, drops: bool) -> Callable[..., Value]:
         if over is None or len(over) != 1:
             raise fail("MI0207", f"`{op}` needs one axis: `over:`", node.span)
         tensors.find_axis(x.type, over[0], args.expr("over").span, f"take `{op}` over")
-        kind = "int" if op.startswith("arg") else "float"
+        kind: Kind = "int" if op.startswith("arg") else "float"
         attrs = (("over", over[0]),)
         return apply(op, (x,), node.span, kind=kind, attrs=attrs, drop=over if drops else (), unit=unit)
 

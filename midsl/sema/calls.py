@@ -263,8 +263,8 @@ def make_data(e: Elaborator, data: ir.Data, declared: ast.TypeRef, args: Mapping
     if bound is not None:
         sides = tuple(s for s in bound.sides if s)
         part = next(iter(bound.sides.values()))
-        columns = {n: c.kind for n, c in part.columns.items()}
-        return DataV(data, sides, tuple(bound.splits), columns)
+        found: dict[str, str] = {n: c.kind for n, c in part.columns.items()}
+        return DataV(data, sides, tuple(bound.splits), found)
     split = args.get("split")
     splits = tuple(split.fields) if isinstance(split, RecordV) else ()
     columns = {n: t.name.lower() for n, t in declared.columns if isinstance(t, ast.TypeRef)}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
-from midsl.ir.program import Program
+from midsl.ir.program import Experiment, Program
 from midsl.sema.context import Context
 from midsl.sema.elaborate import Elaborator, Lazy
 from midsl.sema.experiments import elaborate_experiment
@@ -102,12 +102,9 @@ def _unknown_params(tree: ast.Module, ctx: Context) -> None:
             )
 
 
-def _inputs(names: Mapping[str, str], experiments: list[object]) -> tuple[tuple[str, ir.Node], ...]:
-    from midsl.ir.program import Experiment
-
+def _inputs(names: Mapping[str, str], experiments: Sequence[Experiment]) -> tuple[tuple[str, ir.Node], ...]:
     found: dict[str, ir.Node] = {}
     for x in experiments:
-        assert isinstance(x, Experiment)
         for n in ir.walk(*x.roots):
             if n.digest in names:
                 found[n.digest] = n

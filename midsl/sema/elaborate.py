@@ -12,8 +12,6 @@ from typing import Any
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
-from midsl.ir import nodes as ir
-from midsl.ir.types import TensorType
 from midsl.sema import runs, tensors
 from midsl.sema.calls import call_value
 from midsl.sema.context import Context
@@ -22,7 +20,6 @@ from midsl.sema.select import index_tensor
 from midsl.sema.sites import blocks_field, index_blocks, index_site, model_field, read
 from midsl.sema.values import (
     BlocksV,
-    ColumnV,
     ConstV,
     DataV,
     FnV,
@@ -223,9 +220,8 @@ class Elaborator:
     def eval_Unary(self, node: ast.Unary, scope: Scope) -> Value:
         value = self.eval(node.operand, scope)
         if isinstance(value, ConstV) and not isinstance(value.value, str):
-            return ConstV(
-                {"-": lambda v: -v, "+": lambda v: +v, "not": lambda v: not v}[node.op](value.value)
-            )
+            v = value.value
+            return ConstV(not v if node.op == "not" else -v if node.op == "-" else +v)
         tensor = tensors.as_tensor(value, node.operand.span)
         if node.op == "+":
             return tensor
@@ -397,20 +393,21 @@ class Elaborator:
         """A site by TransformerLens' full spelling: ``blocks.5.attn.hook_z``."""
         parts = [p.removeprefix("hook_") for p in name.split(".")]
         if parts[0] != "blocks":
-            value: Value = BlocksV(model, None, "")
-            for i, p in enumerate(parts):
-                value = (
-                    model_field(model, p, span, self.ctx)
-                    if i == 0
-                    else blocks_field(value, p, span, self.ctx)
-                )  # type: ignore[arg-type]
-            return value
+            found = model_field(model, parts[0], span, self.ctx)
+            for p in parts[1:]:
+                found = self._below(found, p, span)
+            return found
         if len(parts) < 3 or not parts[1].isdigit():
             raise fail("MI0401", f'"{name}" is not a site', span, help='such as "blocks.5.attn.hook_z"')
-        value = index_blocks(BlocksV(model), [(None, ConstV(int(parts[1])), span)], span)
+        value: Value = index_blocks(BlocksV(model), [(None, ConstV(int(parts[1])), span)], span)
         for p in parts[2:]:
-            value = blocks_field(value, p, span, self.ctx)  # type: ignore[arg-type]
+            value = self._below(value, p, span)
         return value
+
+    def _below(self, value: Value, name: str, span: Span) -> Value:
+        if not isinstance(value, BlocksV):
+            raise fail("MI0401", f"there is no site below `{name}`", span)
+        return blocks_field(value, name, span, self.ctx)
 
     # -- calls, runs, edits
 

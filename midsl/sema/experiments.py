@@ -89,7 +89,13 @@ class Body:
             taken = {a.name: n for n, s in self.swept.items() for a in s.sweep.axes}
             for axis in swept.sweep.axes:
                 if axis.name in taken:
-                    raise fail("MI0313", f"`{clause.name}` and `{taken[axis.name]}` both add an axis `{axis.name}`", clause.span, label=f"a second `{axis.name}`", help=f"name them apart: `sweep {clause.name} in ... as dst`")
+                    raise fail(
+                        "MI0313",
+                        f"`{clause.name}` and `{taken[axis.name]}` both add an axis `{axis.name}`",
+                        clause.span,
+                        label=f"a second `{axis.name}`",
+                        help=f"name them apart: `sweep {clause.name} in ... as dst`",
+                    )
             self.swept[clause.name] = swept
             return swept.value
 

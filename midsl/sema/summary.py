@@ -19,6 +19,16 @@ def summarise(checked: Checked) -> list[dict[str, Any]]:
             if isinstance(sink, ir.Report):
                 columns = key_columns(sink)
                 unit = sink.value.tensor_type.unit
-                text = f"{x.name}.{sink.name}({', '.join((*columns, 'value', 'n', 'se'))})" + (f" in {unit}" if unit else "")
-                found.append({"experiment": x.name, "report": sink.name, "columns": list(columns), "unit": unit, "text": text})
+                text = f"{x.name}.{sink.name}({', '.join((*columns, 'value', 'n', 'se'))})" + (
+                    f" in {unit}" if unit else ""
+                )
+                found.append(
+                    {
+                        "experiment": x.name,
+                        "report": sink.name,
+                        "columns": list(columns),
+                        "unit": unit,
+                        "text": text,
+                    }
+                )
     return found

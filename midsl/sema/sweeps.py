@@ -127,7 +127,7 @@ def _axis(value: SiteV, name: str, prefix: str, var: str) -> Axis:
     index = value.site.index(name)
     owner = (
         f"sweep:{var}"
-        if name in ("pos", "key_pos") or name not in value.model.sizes and name != "layer"
+        if name in ("pos", "key_pos") or (name not in value.model.sizes and name != "layer")
         else value.model.owner
     )
     if prefix:

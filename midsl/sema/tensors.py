@@ -6,7 +6,8 @@ Two axes of one name must be the same axis (same owner, same stretch), or the ex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from midsl.data.spans import range_text
@@ -170,6 +171,16 @@ def binary(op: str, left: Value, right: Value, span: Span) -> Value:
     return apply(ARITHMETIC[op], (a, b), span, kind=kind)
 
 
+_ARITHMETIC: dict[str, Callable[[float, float], float]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "%": operator.mod,
+    "**": operator.pow,
+}
+
+
 def fold(op: str, left: ConstV, right: ConstV, span: Span) -> ConstV:
     """Arithmetic on two literals, as Python does it; division always gives a float."""
     a, b = left.value, right.value
@@ -180,10 +191,7 @@ def fold(op: str, left: ConstV, right: ConstV, span: Span) -> ConstV:
     if op in ("/", "%") and b == 0:
         raise fail("MI0301", "division by zero", span, label="the divisor is 0")
     try:
-        result = {
-            "+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b,
-            "%": lambda: a % b, "**": lambda: a**b,
-        }[op]()  # fmt: skip
+        result = _ARITHMETIC[op](a, b)
     except OverflowError:
         raise fail("MI0301", "the result is too large for a number", span) from None
     if not isinstance(result, (int, float)):
@@ -194,12 +202,12 @@ def fold(op: str, left: ConstV, right: ConstV, span: Span) -> ConstV:
 def compare(op: str, left: Value, right: Value, span: Span, within: float | None) -> Value:
     """A comparison: Bool with the joined axes."""
     if isinstance(left, ConstV) and isinstance(right, ConstV) and op != "~=":
-        a, b = left.value, right.value
-        if isinstance(a, str) != isinstance(b, str):
+        x, y = left.value, right.value
+        if isinstance(x, str) != isinstance(y, str):
             raise fail("MI0301", f"{left.kind} and {right.kind} cannot be compared", span)
-        table = {"==": a == b, "!=": a != b}
+        table = {"==": x == y, "!=": x != y}
         if op not in table:
-            table = {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}  # type: ignore[operator]
+            table = {"<": x < y, "<=": x <= y, ">": x > y, ">=": x >= y}  # type: ignore[operator]
         return ConstV(table[op])
     a, b = as_tensor(left, span), as_tensor(right, span)
     attrs: tuple[tuple[str, ir.Json], ...] = ()

@@ -1,0 +1,66 @@
+"""A run on the hook engine: whole forwards with module hooks, for models that cannot be exported.
+
+It has the same face as a lowered graph. Nothing is cut short, so its FLOPs are not counted; a block
+counts as one layer for every token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from midsl.backends.eager import Counts
+from midsl.diagnostics.model import fail
+from midsl.graph.hooks import HookModel
+from midsl.graph.sites import SiteConflict
+from midsl.ir import nodes as ir
+from midsl.ops.named import NT
+from midsl.plan.capture import to_named
+from midsl.plan.edits import Chunk, EditOp
+from midsl.plan.evaluate import Evaluator
+from midsl.plan.keys import Key, axes_of, edits_by_key
+
+
+@dataclass
+class Hooked:
+    """A run ready to go on the hook engine."""
+
+    model: HookModel
+    captures: tuple[Key, ...]
+    axes: dict[Key, tuple[str, ...]]
+    ops: tuple[EditOp, ...]
+    run_node: ir.Forward
+    projection: None = None
+
+    def count(self, rows: int, length: int) -> Counts:
+        """One unit per block and row: see ``Session.whole``."""
+        return Counts(by_block=dict.fromkeys(range(self.model.info.sizes.get("layer", 0)), rows))
+
+    def run(self, tokens: Tensor, mask: Tensor, chunk: Chunk, counts: Counts) -> dict[Key, NT]:
+        """Run one chunk of lanes, as ``Lowered.run``."""
+        for op in self.ops:
+            op.chunk = chunk
+        lanes = chunk.table.size
+        ids, attend = tokens[chunk.rows].repeat(lanes, 1), mask[chunk.rows].repeat(lanes, 1)
+        counts.add(self.count(int(ids.shape[0]), int(ids.shape[1])))
+        try:
+            found = self.model.run(ids, attend, {op.key: op for op in self.ops}, self.captures)
+        except SiteConflict as err:
+            raise fail("MI0403", str(err), self.run_node.span) from None
+        return {
+            key: to_named(found[key], self.axes[key], self.axes[key], lanes, self.model.info.sizes)
+            for key in self.captures
+        }
+
+
+def hook(model: HookModel, run: ir.Forward, captures: Collection[Key], evaluator: Evaluator) -> Hooked:
+    """Prepare a run on the hook engine."""
+    writes = edits_by_key(run, model.info, evaluator.domains)
+    axes = {key: axes_of(model.info, key) for key in {*captures, *writes}}
+    ops = tuple(
+        EditOp(key, axes[key], axes[key], model.info.sizes, tuple(edits), run, evaluator)
+        for key, edits in writes.items()
+    )
+    return Hooked(model, tuple(dict.fromkeys(captures)), axes, ops, run)

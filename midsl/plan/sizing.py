@@ -1,0 +1,59 @@
+"""How large values will be, before they are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from midsl.data.dataset import Part
+from midsl.ir import nodes as ir
+from midsl.plan.bound import Bound
+from midsl.plan.evaluate import Evaluator
+
+
+@dataclass
+class Sizing:
+    """Sizes of sweeps, axes and kept values."""
+
+    bound: Bound
+    evaluator: Evaluator
+
+    def points_of(self, sweep: ir.Sweep) -> int:
+        """The number of points a sweep has or will have."""
+        if self.evaluator.domains.known(sweep):
+            return self.evaluator.domains.size(sweep)
+        assert isinstance(sweep.domain, ir.Top)
+        total = 1
+        for a in sweep.domain.score.tensor_type.axes:
+            total *= self.axis_size(sweep.domain.score, a.name)
+        return min(sweep.domain.k, total)
+
+    def axis_size(self, node: ir.Node, name: str) -> int:
+        """The size of an axis, from the sweeps and the models under a node."""
+        for n in ir.walk(node):
+            if isinstance(n, ir.Sweep) and self.evaluator.domains.known(n):
+                names, sizes = self.evaluator.domains.grid(n)
+                if name in names:
+                    return sizes[names.index(name)]
+            if isinstance(n, ir.Read) and n.type.axis(name) is not None:  # type: ignore[union-attr]
+                size = self.bound.engine(n.run.model).info.sizes.get(name)
+                if size is not None:
+                    return size
+        raise AssertionError(f"the size of `{name}` is not known")
+
+    def kept_elements(self, node: ir.Node, part: Part) -> int:
+        """The number of elements of a kept value."""
+        n = 1
+        swept = ir.sweeps_of(node)
+        for s in swept:
+            n *= self.points_of(s)
+        gone = {(a.name, a.owner) for s in swept for a in s.axes}
+        for a in node.tensor_type.axes:
+            if (a.name, a.owner) in gone:
+                continue
+            if a.name == "batch":
+                n *= len(part)
+            elif a.name in ("pos", "key_pos") and a.owner in self.evaluator.rows.owners:
+                n *= self.evaluator.rows.stretch(a.owner, a.span)[0].size("pos")
+            else:
+                n *= a.size if a.size is not None else self.axis_size(node, a.name)
+        return n
