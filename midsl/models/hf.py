@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from midsl.data.dataset import Tokenizer
     from midsl.models.loaded import LoadedModel
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "encoder.json", "tokenizer.model")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "encoder.json")
 _LOCAL = "pass a local folder to models.file, or fetch the model beforehand where there is a network"
 
 
@@ -42,8 +42,9 @@ def _transformers() -> Any:
         raise fail(
             "MI0507", "this model needs the transformers package", help='pip install "midsl[hf]"'
         ) from error
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    logging: Any = transformers.utils.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     return transformers
 
 
@@ -193,7 +194,7 @@ def _from_folder(folder: Path, dtype: str, trust: bool) -> LoadedModel:
         raise fail(
             "MI0510",
             f"the weights in {folder} do not fill the model: {len(missing)} tensors, first `{missing[0]}`",
-            help="transformers would leave these random; is this a base model without its language-model head?",
+            help="transformers would leave these random; is it a base model without a language-model head?",
         )
     sizes = hf_sizes(model.config.to_dict())
     return _finish(model, hf_facts(config, dtype, facts.sizes | sizes), _tokenizer_in(folder))
@@ -244,11 +245,11 @@ def _fetch(id: str, revision: str, offline: bool) -> Path:
             )
         return Path(folder)
     except errors.GatedRepoError as error:
-        raise fail("MI0507", f"{id} asks for permission", help="accept its terms and log in to the hub") from error
+        raise fail("MI0507", f"{id} asks for permission", help="accept its terms, then log in") from error
     except errors.RevisionNotFoundError as error:
         raise fail("MI0507", f"{id} has no revision `{revision}`") from error
     except errors.RepositoryNotFoundError as error:
-        raise fail("MI0507", f"there is no model {id} on the hub", help="check the spelling, or log in") from error
+        raise fail("MI0507", f"the hub has no model {id}", help="check the spelling, or log in") from error
     except errors.HFValidationError as error:
         raise fail("MI0507", f"`{id}` is neither a folder nor a hub name", help=_LOCAL) from error
     except errors.LocalEntryNotFoundError as error:
@@ -279,5 +280,3 @@ def _line(error: BaseException) -> str:
     """Return the first line of an error's message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-

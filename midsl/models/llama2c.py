@@ -16,6 +16,8 @@ from midsl.models.tokens import plain_tokenizer
 from midsl.models.toy import tiny_facts
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from midsl.models.loaded import LoadedModel
 
 _HEADER = struct.Struct("<7i")
@@ -57,11 +59,11 @@ def _config(path: Path) -> TinyConfig:
     numbers = _HEADER.unpack(head) if len(head) == _HEADER.size else (0,) * 7
     d_model, d_mlp, layers, heads, kv_heads, vocab, ctx = numbers
     least = min(d_model, d_mlp, layers, heads, kv_heads, abs(vocab), ctx)
-    if least < 1 or d_model % heads or heads % kv_heads:
+    if least < 1 or d_model % (2 * heads) or heads % kv_heads:  # rotary pairs need an even d_head
         raise fail(
             "MI0510",
             f"{path} does not begin with a llama2.c header",
-            help="version 0 is wanted: 7 int32 (dim, hidden, layers, heads, kv_heads, vocab, seq), then float32",
+            help="version 0 is wanted: int32 dim, hidden, layers, heads, kv_heads, vocab, seq; then float32",
         )
     fields = {
         "layers": layers, "heads": heads, "kv_heads": kv_heads, "d_model": d_model, "d_mlp": d_mlp,
@@ -75,6 +77,19 @@ def _config(path: Path) -> TinyConfig:
     return config
 
 
+def _transposed(matrix: Tensor, times: int) -> Tensor:
+    """Transpose the numbers of a matrix in place so many times, its declared shape staying what it is.
+
+    Tools that prepare checkpoints for kernels that read columns do this to the file itself; run on their own
+    output they scramble it, and only further runs restore it. A vector stays as it is.
+    """
+    if matrix.ndim < 2:
+        return matrix
+    for _ in range(times):
+        matrix = matrix.T.reshape(matrix.shape)
+    return matrix
+
+
 def _count(shape: tuple[int, ...]) -> int:
     count = 1
     for size in shape:
@@ -82,20 +97,23 @@ def _count(shape: tuple[int, ...]) -> int:
     return count
 
 
-def describe_llama2c(bin: str, tokenizer: str = "") -> Facts:
+def describe_llama2c(bin: str, tokenizer: str = "", transposes: int = 0) -> Facts:
     """Return the facts of `llama2c` with these arguments, from the file's header; raises as it does."""
     return tiny_facts(_config(Path(bin)))
 
 
-def llama2c(bin: str, tokenizer: str = "") -> LoadedModel:
+def llama2c(bin: str, tokenizer: str = "", transposes: int = 0) -> LoadedModel:
     """Load a llama2.c checkpoint.
 
     Args:
         bin: the model file, version 0 (``stories260K.bin``).
         tokenizer: its tokenizer ``.bin``; without it tokens are integers.
+        transposes: how often each layer's matrices are to be transposed in place, as `_transposed` does,
+            before they are what the format says; 0 for an untouched file.
 
     Raises:
-        MiError: MI0504 if a file cannot be read, MI0510 if it is damaged or of another format.
+        MiError: MI0504 if a file cannot be read, MI0509 if `transposes` is negative, MI0510 if a file is
+            damaged or of another format.
 
     Source: github.com/karpathy/llama2.c, the layout that ``run.c`` reads.
     """
@@ -107,12 +125,15 @@ def llama2c(bin: str, tokenizer: str = "") -> LoadedModel:
 
     path = Path(bin)
     config = _config(path)
+    if transposes < 0:
+        raise fail("MI0509", f"transposes cannot be {transposes}", help="0 for an untouched file")
     flat = torch.from_numpy(np.fromfile(path, dtype="<f4", offset=_HEADER.size))
     weights: dict[str, torch.Tensor] = {}
     for name, shape in _shapes(config):
         tensor, flat = flat[: _count(shape)].view(shape), flat[_count(shape) :]
         if "*" in name:
-            weights |= {name.replace("*", str(layer)): part for layer, part in enumerate(tensor)}
+            for layer, part in enumerate(tensor):
+                weights[name.replace("*", str(layer))] = _transposed(part, transposes)
         elif name:
             weights[name] = tensor
     if config.tied:

@@ -35,25 +35,41 @@ def tokenizer_at(path: str) -> Tokenizer:
 
 
 def plain_tokenizer(
-    vocab: int, *, path: str = "", words: Sequence[str] = (), chars: str = "", bos: bool = False
+    vocab: int,
+    *,
+    path: str = "",
+    words: Sequence[str] = (),
+    chars: str = "",
+    bos: str = "",
+    int_bos: bool = False,
 ) -> Tokenizer:
     """Build the tokenizer of a model that brings none: from a path, words, characters, else integers.
 
+    Args:
+        bos: the word or character that begins a row.
+        int_bos: whether integer 0 begins a row.
+
     Raises:
-        MiError: MI0509 if more than one is given, or its size is not the model's vocabulary.
+        MiError: MI0509 if more than one is given, or it does not fit the model's vocabulary; MI0504, MI0510
+            and MI0511 as the tokenizers raise them.
     """
     from midsl.data import tokenizers
 
     if sum((bool(path), bool(words), bool(chars))) > 1:
         raise fail("MI0509", "a model has one tokenizer", help="give only one of tokenizer, words and chars")
+    if bos and not (words or chars):
+        raise fail("MI0509", "`bos` is one of the model's words or chars", help="give them, or leave it out")
     if path:
-        return tokenizer_at(path)
+        made = tokenizer_at(path)
+        if made.vocab_size > vocab:
+            raise fail("MI0509", f"{path} has {made.vocab_size} tokens and the model only {vocab}")
+        return made
     if words:
-        made: Tokenizer = tokenizers.word_vocab(list(words))
+        made = tokenizers.word_vocab(list(words), bos)
     elif chars:
-        made = tokenizers.char_vocab(chars)
+        made = tokenizers.char_vocab(chars, bos)
     else:
-        return tokenizers.int_vocab(vocab, bos=bos)
+        return tokenizers.int_vocab(vocab, bos=int_bos)
     if made.vocab_size != vocab:
         raise fail(
             "MI0509",

@@ -1,0 +1,1 @@
+"""Models: configuration, the small transformer, every loader, and the facts known without torch."""
