@@ -20,13 +20,24 @@ ColumnKind = Literal["token", "pos", "span", "label", "number"]
 class Tokenizer(Protocol):
     """What midsl needs of a tokenizer."""
 
-    vocab_size: int
-    bos_id: int | None
-    eos_id: int | None
-    special_ids: frozenset[int]
-    """Tokens that stand for no text: begin, end, unknown, padding."""
-    fingerprint: str
-    """sha256 of the vocabulary and rules."""
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def bos_id(self) -> int | None: ...
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Tokens that stand for no text: begin, end, unknown, padding."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the vocabulary and rules."""
+        ...
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """Token ids of a text; with `bos`, the beginning-of-sequence token first where there is one."""

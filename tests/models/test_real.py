@@ -66,8 +66,8 @@ def test_gpt_nano_sort_published_tensors() -> None:
     scores = (q @ k.transpose(-1, -2) / 4).masked_fill(torch.ones(11, 11).triu(1).bool(), -torch.inf)
     ours = {
         "tok_emb": out_of("embed"), "pos_emb": out_of("pos_embed")[None], "x": x,
-        "ln1": out_of("blocks.0.ln1"), "q": q, "k": k, "v": heads("blocks.0.attn.v"), "attSm": scores.softmax(-1),
-        "y": seen["blocks.0.attn.o"][0], "yProj": out_of("blocks.0.attn.o"), "attnResid": mid,
+        "ln1": out_of("blocks.0.ln1"), "q": q, "k": k, "v": heads("blocks.0.attn.v"),
+        "attSm": scores.softmax(-1), "y": seen["blocks.0.attn.o"][0], "yProj": out_of("blocks.0.attn.o"), "attnResid": mid,
         "ln2": out_of("blocks.0.ln2"), "fc": out_of("blocks.0.mlp.up"), "gelu": out_of("blocks.0.mlp.act"),
         "mlp": out_of("blocks.0.mlp.down"), "mlpResid": mid + out_of("blocks.0.mlp.down"),
         "block0": out_of("blocks.0"), "block1": out_of("blocks.1"), "block2": out_of("blocks.2"),
