@@ -143,6 +143,15 @@ class Train(Node):
     loss: Node
     options: tuple[tuple[str, Any], ...] = ()
 
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """None: what happens inside a training is no part of the program around it."""
+        return ()
+
+    def map_children(self, f: Callable[[Node], Node]) -> Node:
+        """Itself: passes leave trainings as they are, and so their cached results valid."""
+        return self
+
 
 @dataclass(frozen=True, eq=False)
 class Tokenizer(Node):

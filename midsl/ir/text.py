@@ -39,7 +39,8 @@ def _node(node: ir.Node, numbers: dict[str, int]) -> str:
 
 def _value(value: object, numbers: dict[str, int]) -> str:
     if isinstance(value, ir.Node):
-        return f"%{numbers[value.digest]}"
+        known = numbers.get(value.digest)
+        return f"%{known}" if known is not None else f"<{type(value).__name__.lower()} {value.digest[:8]}>"
     if isinstance(value, tuple):
         return "(" + ", ".join(_value(v, numbers) for v in value) + ")"
     if isinstance(value, str):

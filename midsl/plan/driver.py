@@ -13,12 +13,12 @@ from midsl.diagnostics.model import Bag
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.text import print_program
-from midsl.passes.pipeline import OPTIONAL, Optimised, optimise
+from midsl.passes.pipeline import Optimised, optimise
 from midsl.plan.bind import Binder
 from midsl.plan.build import build
 from midsl.plan.choose import choose_points
-from midsl.plan.results import Results
 from midsl.plan.execute import Executor
+from midsl.plan.results import Results
 from midsl.plan.session import Session
 from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, TrainStep
 from midsl.plan.totals import Totals
@@ -45,11 +45,6 @@ class Compiled:
     def session(self) -> Session:
         """A fresh state to execute or to count the plan in."""
         return Session(self.plan, self.binder, self.optimised.program.roots)
-
-    def naive(self) -> Session:
-        """The plan that no pass has touched: one run per value, point and occurrence."""
-        plain = optimise(self.program, self.binder, OPTIONAL)
-        return Session(build(plain.program, plain.schedule), self.binder, plain.program.roots)
 
 
 def compile_spec(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from midsl.backends.eager import Counts
+from midsl.backends.threads import threads_for
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.plan.capture import Captured
@@ -17,7 +18,6 @@ from midsl.plan.evaluate import POINT, Env, Evaluator, Stored
 from midsl.plan.session import Prepared, Session
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
-
 
 Scene = Callable[[ir.Node], tuple[Env, dict[str, NT]]]
 
@@ -44,7 +44,8 @@ class Executor:
         for lanes, rows in p.chunks:
             chunk = Chunk(table.rows(torch.arange(lanes.start, lanes.stop)), rows, fired)
             counts = Counts()
-            with torch.set_grad_enabled(bool(step.grads)):
+            work = p.lowered.count((lanes.stop - lanes.start) * (rows.stop - rows.start), p.length)
+            with threads_for(work.flops), torch.set_grad_enabled(bool(step.grads)):
                 values = p.lowered.run(tokens, mask, chunk, counts)
                 captured = Captured(
                     step.run, values, self.evaluator.rows, self.evaluator.domains, p.lowered.projection

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
+from midsl.data.dataset import Dataset, Part
+from midsl.graph.hooks import HookModel
+from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
+from midsl.passes.pipeline import OPTIONAL, optimise
+from midsl.plan.bind import Binder, start_of
+from midsl.plan.build import build
 from midsl.plan.driver import Compiled
 from midsl.plan.memory import human
 from midsl.plan.session import Session
@@ -80,6 +88,31 @@ def _si(n: float) -> str:
     return f"{n:.3g} E"
 
 
+@dataclass
+class Shapes:
+    """Bound inputs for planning: a model to be trained has the shapes of the one it starts from."""
+
+    binder: Binder
+
+    def engine(self, model: ir.Node) -> ModelGraph | HookModel:
+        return self.binder.engine(start_of(model))
+
+    def dataset(self, data: ir.Node) -> Dataset:
+        return self.binder.dataset(data)
+
+    def part(self, node: ir.Part) -> Part:
+        return self.binder.part(node)
+
+    def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
+        return self.binder.weight(start_of(model), name, layer)
+
+
+def _naive(compiled: Compiled) -> Session:
+    """The plan that no pass has touched: one run per value, point and occurrence."""
+    plain = optimise(compiled.program, compiled.binder, OPTIONAL)
+    return Session(build(plain.program, plain.schedule), Shapes(compiled.binder), plain.program.roots)
+
+
 def totals(session: Session) -> Totals:
     """The predicted counts of a whole plan."""
     total = Totals()
@@ -90,13 +123,13 @@ def totals(session: Session) -> Totals:
 
 def explain(compiled: Compiled) -> Explanation:
     """Predict every step of a plan; models are loaded and exported, nothing runs."""
-    session = compiled.session()
+    session = Session(compiled.plan, Shapes(compiled.binder), compiled.optimised.program.roots)
     lines = [_line(compiled, session, s) for s in compiled.plan.steps]
     passes = [
         {"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))}
         for o in compiled.optimised.outcomes
     ]
-    return Explanation([x for x in lines if x], passes, totals(compiled.naive()), totals(session))
+    return Explanation([x for x in lines if x], passes, totals(_naive(compiled)), totals(session))
 
 
 def _line(compiled: Compiled, session: Session, step: Step) -> Line:

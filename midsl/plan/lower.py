@@ -8,7 +8,7 @@ also what stops a run after its deepest read.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx
@@ -39,10 +39,13 @@ class Lowered:
     ops: tuple[EditOp, ...]
     sizes: Mapping[str, int]
     projection: Projection | None
+    counted: dict[tuple[int, int], Counts] = field(default_factory=dict)
 
     def count(self, rows: int, length: int) -> Counts:
         """What a run over `rows` rows of `length` tokens costs; nothing is computed."""
-        counts = Counts()
+        if (rows, length) in self.counted:
+            return self.counted[rows, length]
+        counts = self.counted[rows, length] = Counts()
         ids = torch.zeros(rows, length, dtype=torch.int64, device="meta")
         with torch.no_grad():
             self.runner([ids, ids], counts)

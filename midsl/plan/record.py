@@ -41,7 +41,7 @@ def run_and_store(
     complete is kept), 130 interrupted.
     """
     explained = explain(compiled)  # also refuses what does not fit, with nothing written
-    store = Store(folder)
+    store = Store(folder.resolve())  # the spec runs in its own folder
     writer = store.begin(_record(compiled, params, argv, explained))
     execution = Execution(compiled)
 

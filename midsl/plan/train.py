@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from midsl.backends.eager import Counts
+from midsl.backends.threads import threads_for
 from midsl.cachedir import cache_dir
 from midsl.data.dataset import Column, Part
 from midsl.diagnostics.model import fail
@@ -155,7 +156,8 @@ def _train(node: ir.Train, model: LoadedModel, part: Part, options: dict[str, fl
     warmup = float(options["warmup"])
     table = Table.product((), domains)
     tail: list[float] = []
-    with progress("training", steps) as advance:
+    flops = 3 * lowered.count(size, int(part.tokens.shape[1])).flops
+    with progress("training", steps) as advance, threads_for(flops):
         for step in range(steps):
             rows = torch.randint(len(part), (size,), generator=generator).numpy()
             batch = _take(part, rows)
