@@ -23,6 +23,7 @@ from midsl.syntax.tables import END, load_tables
 
 EDITIONS = (1,)
 _MOST = 25  # errors reported of one file
+_DEEPEST = 250  # states on the stack: some eighty brackets inside each other
 _CLOSE = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -72,6 +73,9 @@ class _Parser:
             if not misplaced and self.machine.feed(token):
                 if token.type == END:
                     break
+                if len(self.machine.states) > _DEEPEST:
+                    self._too_deep(token)
+                    return None
                 opens = token.text in STATEMENTS or token.text in DECLARATIONS - {"fn"}
                 token.hard |= opens and kind == token.keyword
                 at += 1
@@ -86,6 +90,18 @@ class _Parser:
             at = self.tried = next_at
         module: ast.Module = self.machine.result
         return replace(module, broken=frozenset(self.broken))
+
+    def _too_deep(self, token: Token) -> None:
+        """Refuse what every later walk over the tree would stumble over."""
+        self.bag.add(
+            Diagnostic(
+                "MI0101",
+                "this is nested too deeply",
+                self._span(token),
+                f"more than {_DEEPEST} unfinished parts are open here",
+                help="bind inner parts to names with `let`",
+            )
+        )
 
     # ------------------------------------------------------------ the first line
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -163,6 +164,26 @@ def test_windows_line_ends_and_byte_order_mark() -> None:
     bag = Bag()
     other = parse(SourceFile("b", "\ufeff" + text.replace("\n", "\r\n")), bag)
     assert not bag.items and other == plain
+
+
+def test_nesting_that_people_write_is_deep_enough() -> None:
+    assert expr("(" * 150 + "a" + ")" * 150) == ast.Name("a")
+    assert isinstance(expr("f([" * 40 + "a" + "])" * 40), ast.Call)
+
+
+def test_long_files_take_time_in_proportion() -> None:
+    """Ten times the text may not take a hundred times the time, good or bad."""
+    line = "let a = f(x, y: [1, 2, 3]).z[head: *] + b\n"
+
+    def cost(text: str) -> float:
+        start = time.process_time()
+        parse(SourceFile("t.mi", "language mi 1\n" + text), Bag())
+        return time.process_time() - start
+
+    cost(line)
+    small, large = cost(line * 100), cost(line * 1000)
+    assert large < 40 * small
+    assert cost(line * 1000 + "let = 3\n" * 24) < 40 * cost(line * 100 + "let = 3\n" * 24)
 
 
 # ---------------------------------------------------------------- the cache of tables
