@@ -67,8 +67,9 @@ def test_gpt_nano_sort_published_tensors() -> None:
     ours = {
         "tok_emb": out_of("embed"), "pos_emb": out_of("pos_embed")[None], "x": x,
         "ln1": out_of("blocks.0.ln1"), "q": q, "k": k, "v": heads("blocks.0.attn.v"),
-        "attSm": scores.softmax(-1), "y": seen["blocks.0.attn.o"][0], "yProj": out_of("blocks.0.attn.o"), "attnResid": mid,
-        "ln2": out_of("blocks.0.ln2"), "fc": out_of("blocks.0.mlp.up"), "gelu": out_of("blocks.0.mlp.act"),
+        "attSm": scores.softmax(-1), "y": seen["blocks.0.attn.o"][0], "yProj": out_of("blocks.0.attn.o"),
+        "attnResid": mid, "ln2": out_of("blocks.0.ln2"), "fc": out_of("blocks.0.mlp.up"),
+        "gelu": out_of("blocks.0.mlp.act"),
         "mlp": out_of("blocks.0.mlp.down"), "mlpResid": mid + out_of("blocks.0.mlp.down"),
         "block0": out_of("blocks.0"), "block1": out_of("blocks.1"), "block2": out_of("blocks.2"),
         "ln_f": out_of("ln_final"), "lm_head": out, "probs": out.softmax(-1),
