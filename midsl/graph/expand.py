@@ -18,6 +18,7 @@ from torch.fx.node import map_arg
 from midsl.graph import walk
 from midsl.graph.attention import Attention, Heads, Placed
 from midsl.graph.axes import COPIES, RESHAPES, VIEWS, Layout, flat
+from midsl.graph.mlp import norm_arguments
 from midsl.graph.names import PROJECTED
 from midsl.graph.parts import Block
 
@@ -372,7 +373,7 @@ class Rewriter:
             return
         x, shape = node.args[0], node.args[1]
         layer_norm = found.kind == "layer"
-        weight, bias, eps = _norm_arguments(node, layer_norm)
+        weight, bias, eps = norm_arguments(node, layer_norm)
         with self.graph.inserting_before(node):
             if "scale" in parts:
                 if layer_norm:
@@ -392,16 +393,6 @@ class Rewriter:
             if bias is not None:
                 value = self.emit(aten.add.Tensor, value, bias)
             self.replace(found.node, value)
-
-
-def _norm_arguments(node: fx.Node, layer_norm: bool) -> tuple[Any, Any, Any]:
-    """Return weight, bias and epsilon of a norm operation."""
-    names = ("weight", "bias", "eps") if layer_norm else ("weight", "eps")
-    values = dict(zip(names, node.args[2:], strict=False)) | dict(node.kwargs)
-    eps = values.get("eps", 1e-5 if layer_norm else None)
-    if eps is None:
-        eps = torch.finfo(node.meta["val"].dtype).eps
-    return values.get("weight"), values.get("bias"), eps
 
 
 def _over_heads(node: fx.Node, d_head: int) -> bool:

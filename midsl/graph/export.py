@@ -28,7 +28,7 @@ _ASSERTIONS = {
     aten.sym_constrain_range.default,
     aten.sym_constrain_range_for_size.default,
 }
-_ALIASES = {aten.alias.default, aten.detach.default, aten.lift_fresh_copy.default}
+_ALIASES = {aten.alias.default, aten.detach.default, aten.detach_.default, aten.lift_fresh_copy.default}
 _CASTS = {
     aten.to.dtype,
     aten.to.device,
@@ -40,6 +40,10 @@ _CASTS = {
 _LOW = (torch.float32, torch.float16, torch.bfloat16)
 LONGEST = 1 << 20
 """The longest row a graph accepts where the model itself sets no limit."""
+LONGEST_COMPARED = 2048
+"""Longest row on which a graph is compared with its model."""
+LENGTHS = "midsl_lengths"
+"""Key in a graph module's `meta`: the row lengths to compare graph and model on."""
 
 
 class ExportFailed(Exception):
@@ -99,28 +103,39 @@ def export_graph(
     forward.eval()
     if lift:
         forward = copy.deepcopy(forward).double()
-    device = next((t.device for t in forward.parameters()), torch.device("cpu"))
-    longest = max_pos or LONGEST
-    length = max(2, min(5, longest))
-    ids = torch.arange(2 * length, device=device).reshape(2, length) % max(example_vocab, 1)
     with torch.no_grad(), _lifting(lift):
-        try:
-            module = _trace(forward, ids, longest)
-        except ExportFailed:
-            # a table of exactly max_pos rows makes the longest row a special case of slicing, which the
-            # graph (without guards) computes all the same: trace for the shorter ones
-            if max_pos is None or max_pos <= length:
-                raise
-            module = _trace(forward, ids, longest - 1)
+        module, lengths = _traced(forward, example_vocab, max_pos or LONGEST)
     gm = _plain(module)
+    gm.meta[LENGTHS] = lengths
     clean(gm)
     if lift:
         _assert_lifted(gm)
     return gm
 
 
-def _trace(forward: nn.Module, ids: torch.Tensor, longest: int) -> fx.GraphModule:
-    dims = {0: Dim("batch", min=1, max=1 << 30), 1: Dim("pos", min=1, max=longest)}
+def _traced(forward: nn.Module, vocab: int, longest: int) -> tuple[fx.GraphModule, tuple[int, ...]]:
+    """Trace the module, and say on rows of which lengths the graph should be compared with it."""
+    usual = max(2, min(5, longest))
+    checked = min(7, longest)
+    try:
+        return _trace(forward, vocab, usual, Dim("pos", min=1, max=longest)), (checked,)
+    except ExportFailed as e:
+        # Two kinds of module are fine for all rows they accept, but not for every length: a table of
+        # max_pos rows makes the longest row a special case of slicing (which the graph, without guards,
+        # computes all the same), and a classifier at a position needs rows that have it.
+        if longest > LONGEST_COMPARED:
+            raise
+        if isinstance(e.__cause__, IndexError):
+            return _trace(forward, vocab, longest, Dim.DYNAMIC), (longest,)
+        if "Constraints violated" in str(e.__cause__) and "specialized" not in e.reason:
+            return _trace(forward, vocab, usual, Dim.DYNAMIC), (checked, longest)
+        raise
+
+
+def _trace(forward: nn.Module, vocab: int, length: int, pos: Any) -> fx.GraphModule:
+    device = next((t.device for t in forward.parameters()), torch.device("cpu"))
+    ids = torch.arange(2 * length, device=device).reshape(2, length) % max(vocab, 1)
+    dims = {0: Dim("batch", min=1, max=1 << 30), 1: pos}
     inputs = (ids, torch.ones_like(ids))
     try:
         module = torch.export.export(forward, inputs, dynamic_shapes=[dims, dims], strict=False).module()

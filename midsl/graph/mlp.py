@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import fx
@@ -50,6 +50,16 @@ def norm(f: Frame, source: fx.Node, target: fx.Node) -> Norm | None:
                 if is_call(user, wanted) and len(sizes(user)) == len(sizes(node)):
                     return Norm("spelt", node, user, leading(f, user))
     return None
+
+
+def norm_arguments(node: fx.Node, layer_norm: bool) -> tuple[Any, Any, Any]:
+    """Return weight, bias and epsilon of a norm operation."""
+    names = ("weight", "bias", "eps") if layer_norm else ("weight", "eps")
+    values = dict(zip(names, node.args[2:], strict=False)) | dict(node.kwargs)
+    eps = values.get("eps", 1e-5 if layer_norm else None)
+    if eps is None:
+        eps = torch.finfo(node.meta["val"].dtype).eps
+    return values.get("weight"), values.get("bias"), eps
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from torch import fx
 
 from midsl.graph import walk
-from midsl.graph.attention import Placed
+from midsl.graph.attention import Attention, Placed
 from midsl.graph.axes import names, sizes
 from midsl.graph.expand import Site
-from midsl.graph.export import is_call, module_path
+from midsl.graph.export import LENGTHS, is_call, module_path
 from midsl.graph.info import ModelInfo, SiteRow
 from midsl.graph.locate import Behind, locate
 from midsl.graph.names import NAMES, Name
@@ -137,35 +137,70 @@ def _shared_norms(parts: Parts, sites: dict[Site, Placed]) -> list[tuple[Site, S
 
 
 def is_causal(gm: fx.GraphModule, parts: Parts) -> bool:
-    """Whether no position attends to a later one, read from every layer's evaluated mask or pattern."""
-    device = next((p.device for p in gm.parameters()), torch.device("cpu"))
-    ids = torch.zeros(2, 4, dtype=torch.int64, device=device)
-    mask = torch.ones_like(ids)
-    given = {parts.frame.ids: ids, parts.frame.mask: mask}
+    """Whether no position attends to a later one, read from every layer's evaluated mask.
+
+    Where a written-out attention has no mask that is recognised, its evaluated pattern decides.
+    """
+    on_meta = any(p.device.type == "meta" for p in gm.parameters())
+    device = torch.device("cpu") if on_meta else next((p.device for p in gm.parameters()), None)
+    longest = max(gm.meta[LENGTHS])
+    ids = torch.zeros(2, longest, dtype=torch.int64, device=device)
+    given = {parts.frame.ids: ids, parts.frame.mask: torch.ones_like(ids)}
     cores = [b.attn for b in parts.blocks if b.attn is not None]
     if len(cores) < len(parts.blocks):
         return False
     with torch.no_grad():
         for attn in cores:
-            if attn.fused and not _masked(gm, attn.core, given):
+            if attn.fused:
+                hidden = _sdpa_hides(gm, attn.core, given)
+            else:
+                hidden = _written_hides(gm, parts, attn, given)
+                if hidden is None and not on_meta:
+                    assert attn.pattern is not None
+                    hidden = walk.evaluate(gm, attn.pattern.node, given) == 0
+            if hidden is None or not _later(hidden).all():
                 return False
-            if not attn.fused:
-                assert attn.pattern is not None
-                pattern = walk.evaluate(gm, attn.pattern.node, given)
-                if pattern.triu(1).count_nonzero():
-                    return False
     return True
 
 
-def _masked(gm: fx.GraphModule, core: fx.Node, given: dict[fx.Node, torch.Tensor]) -> bool:
-    assert is_call(core, aten.scaled_dot_product_attention.default)
+def _later(hidden: torch.Tensor) -> torch.Tensor:
+    """Return the elements [.., pairs] of a [.., pos, key_pos] tensor whose key comes after the query."""
+    length = hidden.shape[-1]
+    hidden = hidden.expand(*hidden.shape[:-2], length, length)
+    return hidden[..., torch.ones(length, length, dtype=torch.bool, device=hidden.device).triu(1)]
+
+
+def _sdpa_hides(gm: fx.GraphModule, core: fx.Node, given: dict[fx.Node, torch.Tensor]) -> torch.Tensor | None:
     mask = core.args[3] if len(core.args) > 3 else core.kwargs.get("attn_mask")
-    causal = core.args[5] if len(core.args) > 5 else core.kwargs.get("is_causal", False)
-    if causal:
-        return True
+    if core.args[5] if len(core.args) > 5 else core.kwargs.get("is_causal", False):
+        return torch.ones(2, 2, dtype=torch.bool)
     if not isinstance(mask, fx.Node):
-        return False
+        return None
     value = walk.evaluate(gm, mask, given)
-    later = torch.ones(4, 4, dtype=torch.bool, device=value.device).triu(1)
-    value = value.expand(*value.shape[:-2], 4, 4)[..., later]
-    return not value.any() if value.dtype == torch.bool else bool((value < -1e30).all())
+    assert isinstance(value, torch.Tensor)
+    return ~value if value.dtype == torch.bool else value < _NEVER
+
+
+def _written_hides(
+    gm: fx.GraphModule, parts: Parts, attn: Attention, given: dict[fx.Node, torch.Tensor]
+) -> torch.Tensor | None:
+    """Return where the mask of a written-out attention hides a key: an added one, or a selection."""
+    assert attn.scores is not None and attn.q is not None
+    for node in walk.between(attn.q.used.node, attn.scores.node):
+        for i, mask in enumerate(node.args):
+            if not isinstance(mask, fx.Node) or mask in parts.frame.dynamic or len(sizes(mask)) < 2:
+                continue
+            if not all(parts.frame.pos in n.free_symbols for n in sizes(mask)[-2:]):
+                continue
+            value = walk.evaluate(gm, mask, given)
+            if is_call(node, aten.add.Tensor):
+                return torch.as_tensor(value < _NEVER)
+            if is_call(node, aten.masked_fill.Scalar, aten.masked_fill.Tensor) and i == 1:
+                return torch.as_tensor(value)
+            if is_call(node, aten.where.self, aten.where.ScalarOther) and i == 0:
+                return ~torch.as_tensor(value)
+    return None
+
+
+_NEVER = -1e30
+"""An added mask below this hides a key."""

@@ -99,10 +99,14 @@ def attribute(root: torch.nn.Module, target: str) -> Any:
 def evaluate(gm: fx.GraphModule, wanted: fx.Node, given: dict[fx.Node, Any]) -> Any:
     """Return the value of one node, computing only what it needs, from the values of some others.
 
+    It runs on the device of the given values, wherever the graph was traced (a mask of a model without
+    weights can be evaluated).
+
     Raises:
         KeyError: if it needs an input that is not given.
     """
     values = dict(given)
+    device = next((v.device for v in given.values() if isinstance(v, torch.Tensor)), None)
     for node in ordered(ancestors(wanted, stop=given)):
         if node in values:
             continue
@@ -113,6 +117,9 @@ def evaluate(gm: fx.GraphModule, wanted: fx.Node, given: dict[fx.Node, Any]) -> 
             continue
         assert callable(node.target)
         args, kwargs = map_arg((node.args, node.kwargs), lambda n: values[n])
+        args = tuple(device if isinstance(a, torch.device) else a for a in args)
+        if isinstance(kwargs.get("device"), torch.device):
+            kwargs = kwargs | {"device": device}
         values[node] = node.target(*args, **kwargs)
     return values[wanted]
 

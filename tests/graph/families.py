@@ -65,8 +65,17 @@ TINY: dict[str, dict[str, Any]] = {
 }
 EAGER = ("gemma2", "gptj", "bloom", "gpt_neo", "mamba")
 QUICK = ("gpt2", "llama", "neox", "gemma2", "tiny_attn_only", "tiny_bare", "tiny_gated", "tiny_encoder")
-ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in (*CONFIGS, *TINY)]
+LIFTED_QUICK = ("gpt2", "llama", "tiny_gated")
+
+
+def _marked(quick: tuple[str, ...]) -> list[Any]:
+    return [n if n in quick else pytest.param(n, marks=pytest.mark.slow) for n in (*CONFIGS, *TINY)]
+
+
+ALL = _marked(QUICK)
 """Every family; those beyond `QUICK` are slow tests."""
+ALL_LIFTED = _marked(LIFTED_QUICK)
+"""Every family, for tests of float64 graphs: each is an export more."""
 
 
 class Wrapped(nn.Module):
@@ -107,11 +116,22 @@ def _hf(name: str) -> Model:
 
 
 def _tiny(name: str) -> Model:
+    return tiny(name, TINY[name])
+
+
+def tiny(name: str, fields: dict[str, Any]) -> Model:
+    """Return a toy of ours."""
     from midsl.models.config import tiny_config
     from midsl.models.tiny import TinyTransformer
 
-    module = TinyTransformer(tiny_config({"vocab": 64, "ctx": 64} | TINY[name]))
-    return Model(module, module, "tiny", f"test-{name}", "blocks", 64)
+    module = TinyTransformer(tiny_config({"vocab": 64, "ctx": 64} | fields))
+    return Model(module, module.eval(), "tiny", f"test-{name}", "blocks", 64)
+
+
+def empty(name: str) -> Model:
+    """Return a family's model without weights."""
+    with torch.device("meta"):
+        return _hf(name) if name in CONFIGS else _tiny(name)
 
 
 @cache
@@ -152,6 +172,7 @@ def run(
     inputs: tuple[Tensor, Tensor],
     reads: Iterable[Site] = (),
     edits: dict[Site, Callable[[Tensor], Tensor]] | None = None,
+    grad: bool = False,
 ) -> dict[Site, Tensor]:
     """Run with edits; the functions get values in canonical axis order. Returns reads and the logits."""
     edits = edits or {}
@@ -179,7 +200,7 @@ def run(
     output.args = ([logits, *[nodes[s] for s in sites]],)
     table.lint()
     module = fx.GraphModule(mg.gm, table)
-    with torch.no_grad():
+    with torch.set_grad_enabled(grad):
         values = module(*inputs)
     out = {s: v.permute(_order(mg, s, places[s].layout)) for s, v in zip(sites, values[1:], strict=True)}
     out["logits", None] = values[0]

@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from midsl.graph.export import ExportFailed, export_graph
-from tests.graph.families import ALL, graph, model, rows
+from midsl.graph.sites import build_model_graph
+from tests.graph.families import ALL, ALL_LIFTED, empty, graph, model, rows, run, tiny
 
 SHAPES = [(1, 1), (1, 7), (3, 1), (4, 20), (2, 64)]
 
@@ -27,7 +28,7 @@ def test_parameters_are_the_models_own(name: str) -> None:
     assert ours == own
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_LIFTED)
 def test_the_lifted_graph_is_the_same_model_in_float64(name: str) -> None:
     mg, lifted = graph(name), graph(name, lift=True)
     ids, mask = rows()
@@ -84,3 +85,28 @@ class Unsupported(nn.Module):
 def test_a_module_that_cannot_be_traced_says_so() -> None:
     with pytest.raises(ExportFailed, match=r"torch\.export refused it: \w+: .{10}"):
         export_graph(Unsupported(), 8, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tiny_gated",
+        "gpt2",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("llama", "gemma2", "mixtral")),
+    ],
+)
+def test_the_table_needs_no_weights(name: str) -> None:
+    assert build_model_graph(empty(name)).info == graph(name).info
+
+
+def test_a_classifier_at_a_position() -> None:
+    made = tiny("classifier", {"d_mlp": 48, "logits_at": 5, "causal": False, "norm": "rms"})
+    mg = build_model_graph(made)
+    logits, final = mg.info.site("logits"), mg.info.site("ln_final.scale")
+    assert logits is not None and logits.axes == ("batch", "vocab")
+    assert final is not None and final.axes == ("batch",)
+    value = run(mg, rows(), [("logits", None), ("ln_final.scale", None)])
+    assert value["ln_final.scale", None].shape == (3,)
+    with torch.no_grad():
+        assert torch.allclose(value["logits", None], made.forward(*rows()), atol=1e-6)
+    assert mg.unembed is not None and mg.unembed.input.layout == ("batch", "d_model")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from midsl.graph.sites import ModelGraph, SiteConflict, specialise
-from tests.graph.families import ALL, TINY, Site, graph, model, rows, run
+from tests.graph.families import ALL, ALL_LIFTED, TINY, Site, graph, model, rows, run
 
 TOLERANCE = 2e-5
 
@@ -135,7 +135,7 @@ def test_logits_from_rows_of_the_unembedding(name: str) -> None:
 # ---------------------------------------------------------------- expansions and writes
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL_LIFTED)
 def test_touching_every_site_leaves_the_logits_in_float64(name: str) -> None:
     mg = graph(name, lift=True)
     base = real(run(mg, rows())["logits", None])
@@ -513,3 +513,21 @@ def test_new_nodes_know_their_block_and_shape() -> None:
     node = next(n for n in table.nodes if n.name == places["attn.pattern", 1].node)
     assert node.meta["block"] == 1
     assert len(node.meta["val"].shape) == 4
+
+
+@pytest.mark.parametrize("site", [("attn.z", 0), ("attn.q", 0), ("resid_pre", 1), ("attn.pattern", 1)])
+def test_gradients_at_sites_are_finite_differences(site: Site) -> None:
+    mg = graph("llama", lift=True)
+    value = run(mg, rows(), [site])[site]
+    leaf = value.clone().requires_grad_()
+    target = torch.randn(64, dtype=torch.float64)
+
+    def loss(x: Tensor, grad: bool) -> Tensor:
+        with torch.set_grad_enabled(grad):
+            return run(mg, rows(), [], {site: lambda _: x}, grad)["logits", None][0, -1] @ target
+
+    (gradient,) = torch.autograd.grad(loss(leaf, True), leaf)
+    direction = torch.randn_like(value)
+    step = 1e-5
+    slope = (loss(value + step * direction, False) - loss(value - step * direction, False)) / (2 * step)
+    assert torch.isclose((gradient * direction).sum(), slope, rtol=1e-6)
