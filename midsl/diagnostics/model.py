@@ -7,7 +7,7 @@ code that cannot go on raises `MiError`, which carries one or more of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from midsl.source import NO_SPAN, Span
@@ -46,6 +46,11 @@ class MiError(Exception):
         super().__init__("; ".join(f"{d.code}: {d.message}" for d in diagnostics))
         self.diagnostics = diagnostics
         self.exit_code = exit_code
+
+    def at(self, span: Span) -> MiError:
+        """The same error, with `span` where a diagnostic has none (loaders know no spans)."""
+        placed = (replace(d, span=span) if d.span == NO_SPAN else d for d in self.diagnostics)
+        return MiError(*placed, exit_code=self.exit_code)
 
 
 def fail(

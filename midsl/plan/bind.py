@@ -151,7 +151,7 @@ class Binder(Facts):
         try:
             return function(**{k: self.decode(v) for k, v in args})
         except MiError as err:
-            raise MiError(*(_at(d, node) for d in err.diagnostics), exit_code=err.exit_code) from None
+            raise err.at(node.span) from None
 
     def decode(self, value: Any) -> Any:
         """An encoded argument (see ``midsl.sema.calls.encode``) as Python has it."""
@@ -191,12 +191,3 @@ def start_of(model: ir.Node) -> ir.Node:
     while isinstance(model, ir.Train):
         model = model.model
     return model
-
-
-def _at(d: Diagnostic, node: ir.Node) -> Diagnostic:
-    """A loader knows no spans: point at the call that it was made by."""
-    from dataclasses import replace
-
-    from midsl.source import NO_SPAN
-
-    return replace(d, span=node.span) if d.span is NO_SPAN or d.span == NO_SPAN else d

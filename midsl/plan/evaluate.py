@@ -87,10 +87,10 @@ class Evaluator:
         return done
 
     def _eval(self, node: ir.Node, env: Env, memo: dict[str, NT]) -> NT:
-        if env.table is not None and env.table.sweeps and not has_self(node):
-            if not any(s.digest in env.digests for s in ir.sweeps_of(node)):
-                plain = replace(env, table=None)
-                return self._lift(self.eval(node, plain, env.unswept), node, env)
+        swept = any(s.digest in env.digests for s in ir.sweeps_of(node))
+        if env.table is not None and env.table.sweeps and not swept and not has_self(node):
+            plain = replace(env, table=None)
+            return self._lift(self.eval(node, plain, env.unswept), node, env)
         stored = self.store.get(node.digest)
         if stored is not None:
             return self._stored(stored, env)

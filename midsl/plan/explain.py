@@ -70,14 +70,14 @@ class Explanation:
             out += [f"{'':20}vetoed: {v}" for v in p["vetoes"]]
         less = self.naive.flops / self.optimised.flops if self.optimised.flops else 1.0
         out.append(f"naive      {_counts(self.naive)}")
-        out.append(
-            f"optimised  {_counts(self.optimised)}  peak {human(self.optimised.peak_bytes)}  ({less:.1f}x fewer FLOPs)"
-        )
+        out.append(f"optimised  {_counts(self.optimised)}  ({less:.1f}x fewer FLOPs)")
+        out.append(f"peak       {human(self.optimised.peak_bytes)} beside the weights")
         return "\n".join(out)
 
 
 def _counts(t: Totals) -> str:
-    return f"{t.forwards} forwards, {t.lanes} lanes, {t.layer_tokens:,.0f} layer-tokens, {_si(t.flops)}FLOP, {human(t.bytes)} kept"
+    runs = f"{t.forwards} forwards, {t.lanes} lanes, {t.layer_tokens:,.0f} layer-tokens"
+    return f"{runs}, {_si(t.flops)}FLOP, {human(t.bytes)} kept"
 
 
 def _si(n: float) -> str:
@@ -180,9 +180,9 @@ def _run_reason(session: Session, step: RunStep) -> str:
     said = []
     if step.sweeps:
         how = "stacked as lanes" if step.stacked else "one at a time"
-        said.append(
-            f"{p.lanes} points of {', '.join(s.name for s in step.sweeps)} {how}, {len(p.chunks)} chunk{'s' if len(p.chunks) > 1 else ''}"
-        )
+        names = ", ".join(s.name for s in step.sweeps)
+        chunks = "in one chunk" if len(p.chunks) == 1 else f"in {len(p.chunks)} chunks"
+        said.append(f"{p.lanes} points of {names} {how}, {chunks}")
     else:
         said.append(
             "shared by all that reads it" if len(step.outputs) + len(step.grads) > 1 else "needed once"

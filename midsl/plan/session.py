@@ -188,7 +188,7 @@ class Session:
                 f"the values to keep of one run need {human(total)}, and {human(self.available)} are free",
                 step.run.span,
                 label="this run is asked for too much",
-                help=f"reduce before reporting, or use about {max(1, int(len(part) * self.available / total))} rows",
+                help=f"reduce before reporting, or use about {len(part) * self.available // total} rows",
                 exit_code=4,
             )
         return total

@@ -99,6 +99,8 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     domains = _sample(compiled, session, points, done)
     with working_in(compiled.binder.folder):
         oracle = Oracle(OracleInputs(compiled.binder), domains)
+        for sink in compiled.optimised.program.sinks:
+            oracle.register(sink)
         for x, (exact, plain) in zip(
             compiled.optimised.program.experiments, _stages(compiled, lifted, own), strict=True
         ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from midsl.diagnostics.model import Bag, Diagnostic, fail
+from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
@@ -42,7 +42,10 @@ class Context:
 
     def model(self, node: ir.Node) -> ModelV:
         """The value of a model node, with the sizes that are known."""
-        return ModelV(node, model_owner(node), self.facts.sizes(node))
+        try:
+            return ModelV(node, model_owner(node), self.facts.sizes(node))
+        except MiError as err:
+            raise err.at(node.span) from None
 
     def data_axes(self, part: PartV) -> tuple[Axis, Axis]:
         """The `batch` and `pos` axes of a part; all sides of one split of one data set share them."""

@@ -17,7 +17,7 @@ from midsl.sema.calls import call_value
 from midsl.sema.context import Context
 from midsl.sema.lenses import lens_field
 from midsl.sema.select import index_tensor
-from midsl.sema.sites import blocks_field, index_blocks, index_site, model_field, read
+from midsl.sema.sites import blocks_field, index_blocks, index_site, model_field, module_side, read
 from midsl.sema.values import (
     BlocksV,
     ConstV,
@@ -27,6 +27,7 @@ from midsl.sema.values import (
     LensV,
     ListV,
     ModelV,
+    ModulesV,
     PartV,
     Poison,
     PoisonError,
@@ -284,6 +285,8 @@ class Elaborator:
             return model_field(base, name, node.span, ctx)
         if isinstance(base, BlocksV):
             return blocks_field(base, name, node.span, ctx)
+        if isinstance(base, ModulesV):
+            return module_side(base, name, node.span, ctx)
         if isinstance(base, RunV):
             return self.run_field(base, name, node.span)
         if isinstance(base, DataV):
@@ -358,6 +361,8 @@ class Elaborator:
         items = [(i.axis, self.eval(i.value, scope), i.span) for i in node.items]
         if isinstance(base, BlocksV):
             return index_blocks(base, items, node.span)
+        if isinstance(base, ModulesV) and len(items) == 1 and isinstance(items[0][1], ConstV):
+            return ModulesV(base.model, str(items[0][1].value))
         if isinstance(base, SiteV):
             return index_site(base, items, node.span)
         if isinstance(base, TensorV):

@@ -12,7 +12,8 @@ from midsl.sema.builtins import BUILTINS
 from midsl.sema.context import Context
 from midsl.sema.elaborate import Elaborator, Lazy, Scope
 from midsl.sema.params import param_value
-from midsl.sema.values import DataV, ExternV, FnV, LensV, ModelV, Poison, SpaceV, Value
+from midsl.sema.sites import annotated
+from midsl.sema.values import DataV, ExternV, FnV, LensV, ModelV, Poison, SiteV, SpaceV, Value
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -191,7 +192,7 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
             )
         if b.where is not None:
             raise fail("MI0601", "not implemented: `where` on a binding", b.where.span)
-        if b.type is not None:
+        if b.type is not None and not (b.role == "site" and _is_site_type(b.type)):
             raise fail(
                 "MI0601",
                 "not implemented: a written type on a binding",
@@ -199,6 +200,8 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
                 help="leave the type out; it is inferred",
             )
         value = e.eval(b.value, scope)
+        if isinstance(b.type, ast.TypeRef) and isinstance(value, SiteV):
+            value = annotated(value, tuple(a.name for a in b.type.axes), b.type.span)
         wanted = _ROLES.get(b.role)
         if wanted and not isinstance(value, wanted):
             extra = " or a part of one" if b.role == "data" else ""
@@ -218,6 +221,10 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
         return value
 
     return Lazy(b.name, b.name_span if b.name_span.end else b.span, make, e.ctx)
+
+
+def _is_site_type(written: ast.Type) -> bool:
+    return isinstance(written, ast.TypeRef) and written.name == "Site"
 
 
 def _getter(value: Value | Lazy):  # type: ignore[no-untyped-def]

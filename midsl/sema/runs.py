@@ -173,7 +173,7 @@ def check_fit(value: TensorV, slot: TensorType, span: Span) -> None:
                 f"the value and this run do not share a `{axis.name}` axis",
                 span,
                 label="the value comes from another data set or another stretch",
-                help="take both from one paired task, or index both sites by a position column (`z[pos: .end]`)",
+                help="take both from one paired task, or index both by a position column (`z[pos: .end]`)",
             )
         raise fail(
             "MI0303",
@@ -195,7 +195,7 @@ def check_overlap(edits: list[ir.Edit]) -> None:
                     a.span,
                     label="this write overlaps an earlier one",
                     notes=[Label(b.span, "the other write")],
-                    help="take one out of the other with `except(family, site)`, or use `self` in one of them",
+                    help="take one out of the other with `except(family, site)`, or use `self` in one",
                 )
 
 

@@ -20,6 +20,7 @@ from midsl.sema.values import (
     LateV,
     ListV,
     ModelV,
+    ModulesV,
     PartV,
     RangeV,
     RunV,
@@ -51,6 +52,8 @@ def model_field(model: ModelV, name: str, span: Span, ctx: Context) -> Value:
         return TokenizerV(ir.Tokenizer(model.node, type=PlainType("Tokenizer"), span=span))
     if name in ("n_layers", "n_heads", "d_model", "d_head", "d_mlp", "d_vocab", "n_ctx"):
         return _size(model, name, span)
+    if name == "module":
+        return ModulesV(model)
     if name == "edges":
         raise fail(
             "MI0601", "not implemented: edge families (`m.edges`)", span, help="patch sites instead for now"
@@ -318,6 +321,44 @@ def _members(value: SiteV, items: list[tuple[str | None, Value, Span]]) -> Sites
     return SitesV(tuple(members))
 
 
+def module_side(modules: ModulesV, side: str, span: Span, ctx: Context) -> SiteV:
+    """``m.module["blocks.0.mlp"].output`` / ``.input``: what a module takes or gives."""
+    if modules.path is None:
+        raise fail("MI0401", "which module?", span, help='write `m.module["path"].output`')
+    if side not in ("input", "output"):
+        raise fail("MI0401", f"a module has no `{side}`", span, help="write `.input` or `.output`")
+    name = f'module["{modules.path}"].{side}'
+    info = ctx.facts.info(modules.model.node)
+    row = info.site(name) if info else SiteRow(name=name, axes=(), per_block=False, kind="module")
+    if row is None:
+        assert info is not None
+        known = [r.module for r in info.sites if r.name.startswith("module[")]
+        why = (
+            ""
+            if info.engine == "hooks"
+            else "module sites belong to the hook engine; this model is exported: use its named sites"
+        )
+        raise fail(
+            "MI0401",
+            f'there is no module "{modules.path}" to read here',
+            span,
+            label=why or "not a module of this model",
+            help=did_you_mean(modules.path, known) if known else "`midsl sites` lists what there is",
+        )
+    return make_site(modules.model, row, None, span, ctx)
+
+
+def annotated(site: SiteV, axes: tuple[str, ...], span: Span) -> SiteV:
+    """``site x: Site[batch, patch, d] = ...``: names for the axes of a module site."""
+    if site.row.axes and site.row.axes != axes:
+        raise fail(
+            "MI0301", "the axes of this site are known", span, label=f"it has {', '.join(site.row.axes)}"
+        )
+    if not axes or axes[0] != "batch" or len(set(axes)) < len(axes):
+        raise fail("MI0302", "the first axis of a site is `batch`, and each has its own name", span)
+    return replace(site, row=site.row.model_copy(update={"axes": axes}))
+
+
 def resolve(site: ir.Site, part: PartV, ctx: Context) -> ir.Site:
     """The site on given data: late-bound columns become columns of that part."""
 
@@ -337,6 +378,15 @@ def resolve(site: ir.Site, part: PartV, ctx: Context) -> ir.Site:
 def slice_type(value: SiteV, site: ir.Site, part: PartV, ctx: Context) -> TensorType:
     """The type of a resolved site's value on given data: sweeps, stars, batch, what is left."""
     batch, pos = ctx.data_axes(part)
+
+    if not value.row.axes:
+        raise fail(
+            "MI0407",
+            "the axes of this module are not known",
+            site.span,
+            label="they have no names",
+            help=f"name them: `site x: Site[batch, pos, d_model] = {value.row.name}`",
+        )
 
     def axis(name: str) -> Axis:
         if name == "pos":

@@ -112,6 +112,15 @@ class BlocksV(Value):
 
 
 @dataclass(frozen=True)
+class ModulesV(Value):
+    """``m.module``, and ``m.module["path"]`` once `path` is known."""
+
+    model: ModelV
+    path: str | None = None
+    kind = "module"
+
+
+@dataclass(frozen=True)
 class SiteV(Value):
     """A site with its selections; late-bound columns in it are `Late` nodes until it meets a run."""
 
