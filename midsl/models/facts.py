@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever a loader starts to build another graph from the same configuration."""
 
 _DESCRIBERS = {

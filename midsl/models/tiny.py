@@ -139,6 +139,8 @@ class TinyTransformer(nn.Module):
     therefore never sees a pad from a real position and needs no mask; others mask pads out.
     """
 
+    logits_at: Tensor
+
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
         self.config = config
@@ -148,6 +150,8 @@ class TinyTransformer(nn.Module):
             self.blocks = nn.ModuleList([Block(config) for _ in range(config.layers)])
             self.ln_final = _norm(config, config.final_norm)
             self.unembed = nn.Linear(config.d_model, config.vocab, bias=config.unembed_bias)
+        if config.logits_at is not None:
+            self.register_buffer("logits_at", torch.tensor([config.logits_at]), persistent=False)
         if config.tied:
             self.unembed.weight = self.embed.weight
         self.reset(config.seed)
@@ -183,6 +187,7 @@ class TinyTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, mask)
         if self.config.logits_at is not None:
-            x = x[:, self.config.logits_at]
+            # The position is a tensor, so that no length is special when the model is exported.
+            x = x.index_select(1, self.logits_at).squeeze(1)
         logits: Tensor = self.unembed(self.ln_final(x))
         return logits
