@@ -191,9 +191,9 @@ def _finish(backend: Any, begin: int | None, end: int | None, adds: Any, bos: Bo
     plain = backend.encode("a", add_special_tokens=False).ids
     full = backend.encode("a", add_special_tokens=True).ids
     own = full[0] if full[: len(plain)] != plain and full else None
-    # The flag of the config decides where there is one: older files leave the template to it.
-    keeps = {True: begin if begin is not None else own, False: None}.get(adds, own)
-    return FastTokenizer(backend, keeps, end)
+    # The template decides, as in transformers; `add_bos_token: true` speaks for files that have none. A
+    # `false` says nothing: transformers writes and ignores it where the template adds a begin token.
+    return FastTokenizer(backend, begin if own is None and adds is True else own, end)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

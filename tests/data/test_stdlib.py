@@ -1,0 +1,110 @@
+"""`stdlib/tasks.mi` and `stdlib/tokenizers.mi` say what the Python behind them takes and makes."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from midsl.data.dataset import Dataset
+from midsl.data.tokenizers import int_vocab, word_vocab
+from midsl.diagnostics.model import Bag
+from midsl.resources import resource_dir
+from midsl.source import SourceFile
+from midsl.syntax import ast
+from midsl.syntax.parse import parse
+
+
+def declared(name: str) -> dict[str, ast.Fn]:
+    bag = Bag()
+    path = resource_dir("stdlib") / f"{name}.mi"
+    module = parse(SourceFile(path.name, path.read_text(encoding="utf-8")), bag)
+    assert module is not None and not list(bag)
+    return {d.name: d for d in module.decls if isinstance(d, ast.Fn)}
+
+
+FUNCTIONS = {f"{m}.{n}": f for m in ("tasks", "tokenizers") for n, f in declared(m).items()}
+
+
+def behind(fn: ast.Fn) -> Any:
+    module, _, name = (fn.extern or "").partition(":")
+    return getattr(import_module(module), name)
+
+
+def literal(expr: ast.Expr | None) -> Any:
+    if isinstance(expr, ast.Literal_):
+        return expr.value
+    if isinstance(expr, ast.ListExpr) and not expr.items:
+        return ()
+    if isinstance(expr, ast.Record) and not expr.fields:
+        return {}
+    raise AssertionError(f"a default of another kind: {expr}")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_parameters_and_defaults_agree(name: str) -> None:
+    fn = FUNCTIONS[name]
+    python = inspect.signature(behind(fn)).parameters
+    assert [p.name for p in fn.params] == list(python)
+    for p in fn.params:
+        theirs = python[p.name].default
+        if p.default is None:
+            assert theirs is inspect.Parameter.empty
+        else:  # there is no None in the language: an empty record, list or string stands for it
+            assert literal(p.default) == theirs or (theirs is None and not literal(p.default))
+    assert fn.docs
+
+
+def test_every_builder_is_declared() -> None:
+    assert {"ioi", "induction", "repeats", "pairs", "corpus", "table"} <= declared("tasks").keys()
+    tokenizers = import_module("midsl.data.tokenizers")
+    assert {f.extern for f in declared("tokenizers").values()} == {
+        f"midsl.data.tokenizers:{name}" for name in tokenizers.__all__
+    }
+
+
+def made(name: str) -> Dataset:
+    fn = behind(declared("tasks")[name])
+    words = word_vocab(["the", "boy", "girl", "He", "She"], bos="<s>", unk="<unk>")
+    pair = {"clean": ["the boy"], "corrupt": ["the girl"], "answer": ["He"], "wrong": ["She"], "label": ["x"]}
+    given: dict[str, dict[str, Any]] = {
+        "ioi": {
+            "tokenizer": word_vocab(["Ann", "Bob", "Cleo"], unk="<unk>"),
+            "names": ["Ann", "Bob", "Cleo"],
+        },
+        "induction": {"tokenizer": int_vocab(30)},
+        "repeats": {"tokenizer": int_vocab(30)},
+        "pairs": {"tokenizer": words, **pair},
+        "corpus": {"tokenizer": words, "source": ["the boy"]},
+    }
+    dataset: Dataset = fn(**given[name])
+    return dataset
+
+
+@pytest.mark.parametrize("name", ["ioi", "induction", "repeats", "pairs", "corpus"])
+def test_declared_sides_and_columns_are_those_made(name: str) -> None:
+    fn = declared("tasks")[name]
+    dataset = made(name)
+    assert isinstance(fn.returns, ast.TypeRef) and fn.returns.name == "Data"
+    assert [a.name for a in fn.returns.axes] == [s for s in dataset.sides if s]
+    kinds = {n: t.name.lower() for n, t in fn.returns.columns if isinstance(t, ast.TypeRef)}
+    for part in dataset.sides.values():
+        assert kinds == {n: c.kind for n, c in part.columns.items()}
+
+
+def test_table_declares_what_pairs_does() -> None:
+    tasks = declared("tasks")
+    assert tasks["table"].returns == tasks["pairs"].returns
+
+
+def test_data_never_imports_torch() -> None:
+    names = [f.extern for f in FUNCTIONS.values() if f.extern]
+    modules = sorted({e.partition(":")[0] for e in names} | {"midsl.data.build"})
+    code = (
+        f"import sys, {', '.join(modules)}\nsys.exit('torch' in sys.modules or 'tokenizers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
