@@ -12,7 +12,8 @@ from midsl.plan.bind import Binder
 from midsl.plan.driver import working_in
 from midsl.plan.train import Trainer
 from midsl.sema.check import check_source, read_source
-from midsl.sema.elaborate import Elaborator, Lazy
+from midsl.sema.elaborate import Elaborator
+from midsl.sema.scope import Lazy
 from midsl.sema.values import ModelV, PoisonError, SiteV
 from midsl.source import SourceFile
 from midsl.syntax import ast

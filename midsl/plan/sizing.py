@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from midsl.data.dataset import Part
+from midsl.graph.hooks import HookModel
 from midsl.ir import nodes as ir
 from midsl.plan.bound import Bound
 from midsl.plan.evaluate import Evaluator
+from midsl.plan.keys import keys_of
 
 
 @dataclass
@@ -35,7 +39,10 @@ class Sizing:
                 if name in names:
                     return sizes[names.index(name)]
             if isinstance(n, ir.Read) and n.type.axis(name) is not None:  # type: ignore[union-attr]
-                size = self.bound.engine(n.run.model).info.sizes.get(name)
+                engine = self.bound.engine(n.run.model)
+                size = engine.info.sizes.get(name)
+                if size is None and isinstance(engine, HookModel):
+                    size = self._probe(engine, n).get(name)
                 if size is not None:
                     return size
         raise AssertionError(f"the size of `{name}` is not known")
@@ -57,3 +64,13 @@ class Sizing:
             else:
                 n *= a.size if a.size is not None else self.axis_size(node, a.name)
         return n
+
+    def _probe(self, engine: HookModel, read: ir.Read) -> dict[str, int]:
+        """Axis sizes that a module shows on one row: nothing else tells them on the hook engine."""
+        part = self.bound.part(read.run.data)
+        tokens = torch.from_numpy(part.tokens[:1])
+        key = keys_of(read.site, engine.info, self.evaluator.domains)[0]
+        value = engine.run(tokens, torch.ones_like(tokens), {}, [key])[key]
+        own = [a.name for a in read.tensor_type.axes]
+        names = [a for a in own if a not in {x.name for s in ir.sweeps_of(read) for x in s.axes}]
+        return dict(zip(names, value.shape, strict=False))

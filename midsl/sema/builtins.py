@@ -34,7 +34,8 @@ from midsl.sema.values import (
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
-    from midsl.sema.elaborate import Elaborator, Scope
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
 
 REDUCTIONS = ("mean", "sum", "min", "max", "count", "all", "any", "std", "var")
 UNARY = ("abs", "exp", "log", "sqrt", "relu", "gelu", "silu", "sigmoid", "tanh", "sign", "square")

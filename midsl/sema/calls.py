@@ -34,7 +34,8 @@ from midsl.source import Span
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
-    from midsl.sema.elaborate import Elaborator, Scope
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
 
 MAX_DEPTH = 64
 AUTOMATIC_COLUMNS = {"start": "pos", "end": "pos"}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
@@ -11,10 +12,11 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import Experiment, Program
 from midsl.sema.context import Context
-from midsl.sema.elaborate import Elaborator, Lazy
+from midsl.sema.elaborate import Elaborator
 from midsl.sema.experiments import elaborate_experiment
 from midsl.sema.facts import Facts
 from midsl.sema.modules import LoadedModule, Modules
+from midsl.sema.scope import Lazy
 from midsl.source import NO_SPAN, SourceFile
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -81,11 +83,22 @@ def check_source(
     if syntax_errors:
         # what recovery dropped may be what a later message misses: only the syntax is reported
         ctx.bag.items[:] = [d for d in ctx.bag.items if d.code.startswith("MI01")]
+    ctx.bag.items[:] = [_with_names(d, ctx) for d in ctx.bag.items]
     name = Path(source.name).stem
     program = Program(
         name, tuple(experiments), _inputs(ctx.models, experiments), _inputs(ctx.datas, experiments)
     )
     return Checked(None if ctx.bag.errors else program, ctx.bag, ctx, module)
+
+
+def _with_names(d: Diagnostic, ctx: Context) -> Diagnostic:
+    """Owners of axes are digests; people know them by the names of their bindings."""
+
+    def named(text: str) -> str:
+        return re.sub(r"\b[0-9a-f]{8}\b", lambda m: f"`{ctx.owners.get(m[0], m[0])}`", text)
+
+    notes = tuple(replace(n, text=named(n.text)) for n in d.notes)
+    return replace(d, message=named(d.message), label=named(d.label), notes=notes)
 
 
 def _unknown_params(tree: ast.Module, ctx: Context) -> None:

@@ -7,17 +7,19 @@ statement level collects, so that one run reports many.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-from midsl.diagnostics.model import MiError, fail
+from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.sema import runs, tensors
 from midsl.sema.calls import call_value
 from midsl.sema.context import Context
 from midsl.sema.lenses import lens_field
+from midsl.sema.models import blocks_field, model_field, module_side
+from midsl.sema.scope import Scope
 from midsl.sema.select import index_tensor
-from midsl.sema.sites import blocks_field, index_blocks, index_site, model_field, module_side, read
+from midsl.sema.sites import index_blocks, index_site, read
 from midsl.sema.values import (
     BlocksV,
     ConstV,
@@ -42,64 +44,6 @@ from midsl.sema.values import (
 )
 from midsl.source import Span
 from midsl.syntax import ast
-
-
-class Lazy:
-    """A binding that is elaborated when first used; a refused one poisons its users silently."""
-
-    def __init__(self, name: str, span: Span, make: Callable[[], Value], ctx: Context) -> None:
-        self.name, self.span, self.make, self.ctx = name, span, make, ctx
-        self.value: Value | None = None
-        self.busy = False
-
-    def get(self) -> Value:
-        if self.value is not None:
-            return self.value
-        if self.busy:
-            raise fail(
-                "MI0211", f"`{self.name}` is defined by itself", self.span, label="this needs its own value"
-            )
-        self.busy = True
-        try:
-            self.value = self.make()
-        except MiError as err:
-            self.ctx.bag.extend(err.diagnostics)
-            self.value = Poison()
-        except PoisonError:
-            self.value = Poison()
-        finally:
-            self.busy = False
-        return self.value
-
-
-class Scope:
-    """Names, and the scope around them."""
-
-    def __init__(self, names: Mapping[str, Value | Lazy], parent: Scope | None = None) -> None:
-        self.names, self.parent = dict(names), parent
-
-    def child(self, names: Mapping[str, Value | Lazy]) -> Scope:
-        """A scope inside this one."""
-        return Scope(names, self)
-
-    def find(self, name: str) -> Value | None:
-        """The value of a name, or None where it is not bound."""
-        scope: Scope | None = self
-        while scope is not None:
-            hit = scope.names.get(name)
-            if hit is not None:
-                return hit.get() if isinstance(hit, Lazy) else hit
-            scope = scope.parent
-        return None
-
-    def all_names(self) -> list[str]:
-        """Every name in reach, for suggestions."""
-        found: list[str] = []
-        scope: Scope | None = self
-        while scope is not None:
-            found += scope.names
-            scope = scope.parent
-        return found
 
 
 class Elaborator:
@@ -270,6 +214,8 @@ class Elaborator:
     def eval_Cond(self, node: ast.Cond, scope: Scope) -> Value:
         test = self.eval(node.test, scope)
         if isinstance(test, ConstV):
+            if not isinstance(test.value, bool):
+                raise fail("MI0301", "`if` needs a truth value", node.test.span, label=f"this is {test.kind}")
             return self.eval(node.then if test.value else node.other, scope)
         t = tensors.as_tensor(test, node.test.span)
         _need_bool(t, node.test.span)

@@ -10,8 +10,9 @@ from midsl.ir import nodes as ir
 from midsl.ir.program import RESERVED_COLUMNS, Experiment, key_columns
 from midsl.ir.types import PlainType
 from midsl.sema.calls import bind
-from midsl.sema.elaborate import Elaborator, Lazy, Scope
+from midsl.sema.elaborate import Elaborator
 from midsl.sema.modules import LoadedModule, lazy_binding
+from midsl.sema.scope import Lazy, Scope
 from midsl.sema.sweeps import Swept, elaborate_sweep
 from midsl.sema.tensors import as_tensor
 from midsl.sema.values import ConstV, PoisonError, RunV, TensorV, Value
@@ -140,7 +141,7 @@ class Body:
         if stmt.where is not None:
             raise fail("MI0601", "not implemented: `where` on a report", stmt.where.span)
         if stmt.name in self.reports:
-            raise fail("MI0204", f"report `{stmt.name}` stands twice", stmt.span)
+            raise PoisonError  # said when its name was declared
         value = self._value(ast.Name(stmt.name, span=stmt.span))
         span = stmt.value.span if stmt.value is not None else stmt.span
         if not isinstance(value, (TensorV, ConstV)):

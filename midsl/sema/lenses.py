@@ -18,7 +18,8 @@ from midsl.source import Span
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
-    from midsl.sema.elaborate import Elaborator, Scope
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
 
 
 def space_axis(lens: LensV) -> Axis:

@@ -10,9 +10,10 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.resources import resource_dir
 from midsl.sema.builtins import BUILTINS
 from midsl.sema.context import Context
-from midsl.sema.elaborate import Elaborator, Lazy, Scope
+from midsl.sema.elaborate import Elaborator
+from midsl.sema.models import annotated
 from midsl.sema.params import param_value
-from midsl.sema.sites import annotated
+from midsl.sema.scope import Lazy, Scope
 from midsl.sema.values import DataV, ExternV, FnV, LensV, ModelV, Poison, SiteV, SpaceV, Value
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
@@ -216,8 +217,10 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
                 )
         if isinstance(value, ModelV):
             e.ctx.models.setdefault(value.node.digest, b.name)
+            e.ctx.owners.setdefault(value.owner[:8], b.name)
         if isinstance(value, DataV):
             e.ctx.datas.setdefault(value.node.digest, b.name)
+            e.ctx.owners.setdefault(value.node.digest[:8], b.name)
         return value
 
     return Lazy(b.name, b.name_span if b.name_span.end else b.span, make, e.ctx)

@@ -9,7 +9,8 @@ from midsl.sema.values import ConstV, Value
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
-    from midsl.sema.elaborate import Elaborator, Scope
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
 
 _TYPES: dict[str, type] = {"Int": int, "Float": float, "String": str, "Bool": bool}
 

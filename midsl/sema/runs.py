@@ -27,7 +27,8 @@ from midsl.source import Span
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
-    from midsl.sema.elaborate import Elaborator, Scope
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
 
 RUN = PlainType("Run")
 EDIT = PlainType("Edit")
