@@ -27,7 +27,7 @@ class Commands(click.Group):
         except click.UsageError as err:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
             if near and "mean" not in err.message:
-                err.message += f" Did you mean {near[0]!r}?"
+                raise click.UsageError(f"{err.message} Did you mean {near[0]!r}?", ctx) from None
             raise
 
 
@@ -60,7 +60,16 @@ def reporting(f: F) -> F:
 
             trace = "" if as_json else traceback.format_exc()
             click.echo(trace, err=True, nl=False)
-            show_diagnostics([Diagnostic("MI0901", f"internal error: {err!r}", help="this is a bug of midsl; please report it with the spec")], as_json)
+            show_diagnostics(
+                [
+                    Diagnostic(
+                        "MI0901",
+                        f"internal error: {err!r}",
+                        help="this is a bug of midsl; please report it with the spec",
+                    )
+                ],
+                as_json,
+            )
             sys.exit(1)
 
     return wrapper  # type: ignore[return-value]
@@ -85,15 +94,21 @@ def json_option(f: F) -> F:
 
 def spec_options(f: F) -> F:
     """What every command that compiles a spec takes."""
-    f = click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the spec.")(f)
-    f = click.option("--trust", is_flag=True, help="Allow the spec to run Python outside the standard library.")(f)
+    f = click.option(
+        "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the spec."
+    )(f)
+    f = click.option(
+        "--trust", is_flag=True, help="Allow the spec to run Python outside the standard library."
+    )(f)
     return json_option(f)
 
 
 def pass_options(f: F) -> F:
     """One ``--no-<pass>`` for each pass that may be left out."""
     for name in reversed(PASSES):
-        f = click.option(f"--no-{name.replace('_', '-')}", f"no_{name}", is_flag=True, help=f"Leave out pass {name}.")(f)
+        f = click.option(
+            f"--no-{name.replace('_', '-')}", f"no_{name}", is_flag=True, help=f"Leave out pass {name}."
+        )(f)
     return f
 
 
@@ -113,7 +128,13 @@ def switched_off(options: dict[str, Any]) -> list[str]:
 
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
-STORE = click.option("--store", type=click.Path(path_type=Path), default=Path("midsl-results"), show_default=True, help="Folder of the results store.")
+STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path("midsl-results"),
+    show_default=True,
+    help="Folder of the results store.",
+)
 
 
 @main.command()
@@ -130,7 +151,11 @@ def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool) -> No
     if as_json:
         from midsl.diagnostics.render import render_json
 
-        click.echo(json.dumps({"diagnostics": render_json(list(checked.bag)), "experiments": summarise(checked)}, indent=1))
+        click.echo(
+            json.dumps(
+                {"diagnostics": render_json(list(checked.bag)), "experiments": summarise(checked)}, indent=1
+            )
+        )
     else:
         show_diagnostics(list(checked.bag), False)
         if not checked.bag.errors:
@@ -145,7 +170,9 @@ def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool) -> No
 @pass_options
 @click.option("--dump", type=click.Choice(["ir"]), help="Print a stage of the compile.")
 @reporting
-def explain(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, dump: str | None, **options: Any) -> None:
+def explain(
+    spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, dump: str | None, **options: Any
+) -> None:
     """Show the steps of a plan, why, and what they will cost."""
     from midsl.plan.driver import compile_spec, ir_text
     from midsl.plan.explain import explain as explain_plan
@@ -185,10 +212,18 @@ def run(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, store: 
 @SPEC
 @spec_options
 @pass_options
-@click.option("--points", type=click.IntRange(min=1), default=16, show_default=True, help="Points of each sweep to check.")
+@click.option(
+    "--points",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Points of each sweep to check.",
+)
 @click.option("--exact", is_flag=True, help="Check every point.")
 @reporting
-def verify(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, points: int, exact: bool, **options: Any) -> None:
+def verify(
+    spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, points: int, exact: bool, **options: Any
+) -> None:
     """Compare the plan with the float64 oracle."""
     from midsl.plan.driver import compile_spec
     from midsl.plan.verify import TOLERANCE
@@ -197,12 +232,22 @@ def verify(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, poin
     compiled = compile_spec(spec, parse_params(params), switched_off(options), trust)
     done = verify_plan(compiled, None if exact else points)
     if as_json:
-        rows = [{"name": v.name, "rows": v.rows, "error": v.error, "own_error": v.own_error, "agrees": v.agrees} for v in done.verdicts]
-        click.echo(json.dumps({"agrees": done.agrees, "worst": done.worst, "reports": rows, "sampled": done.sampled}, indent=1))
+        rows = [
+            {"name": v.name, "rows": v.rows, "error": v.error, "own_error": v.own_error, "agrees": v.agrees}
+            for v in done.verdicts
+        ]
+        click.echo(
+            json.dumps(
+                {"agrees": done.agrees, "worst": done.worst, "reports": rows, "sampled": done.sampled},
+                indent=1,
+            )
+        )
     else:
         for v in done.verdicts:
             mark = "agrees" if v.agrees else "DIFFERS"
-            click.echo(f"{mark:8} {v.name}  {v.rows} rows, float64 {v.error:.1e}, own precision {v.own_error:.1e}")
+            click.echo(
+                f"{mark:8} {v.name}  {v.rows} rows, float64 {v.error:.1e}, own precision {v.own_error:.1e}"
+            )
         for name, (some, every) in done.sampled.items():
             click.echo(f"sampled  {some} of {every} points of `{name}` (--exact checks all)")
         click.echo(f"largest relative error {done.worst:.1e} (tolerance {TOLERANCE:.0e})")
@@ -238,7 +283,11 @@ def sql(query: str, store: Path, as_json: bool) -> None:
     if result.notes:
         show_diagnostics(list(result.notes), False)
     if as_json:
-        click.echo(json.dumps([dict(zip(result.columns, row, strict=True)) for row in result.rows], indent=1, default=str))
+        click.echo(
+            json.dumps(
+                [dict(zip(result.columns, row, strict=True)) for row in result.rows], indent=1, default=str
+            )
+        )
     else:
         print_table(result.columns, result.rows, Console(), see_all=f'midsl sql --json "{query}"')
 

@@ -44,7 +44,7 @@ def replace_sweep(sweep: ir.Sweep, points: tuple[tuple[ir.Scalar, ...], ...]) ->
     """The sweep with these points, its axes sized and labelled."""
     axes: tuple[Axis, ...]
     if len(sweep.axes) == len(sweep.columns) and (
-        len(sweep.columns) > 1 or len(points) > 0 and len(sweep.axes) == 1
+        len(sweep.columns) > 1 or (len(points) > 0 and len(sweep.axes) == 1)
     ):
         dense = []
         for i, axis in enumerate(sweep.axes):

@@ -60,7 +60,7 @@ def test_parameters_and_defaults_agree(name: str) -> None:
 
 
 def test_every_builder_is_declared() -> None:
-    assert {"ioi", "induction", "repeats", "pairs", "corpus", "table"} <= declared("tasks").keys()
+    assert {"ioi", "induction", "repeats", "pairs", "swaps", "corpus", "table"} <= declared("tasks").keys()
     tokenizers = import_module("midsl.data.tokenizers")
     assert {f.extern for f in declared("tokenizers").values()} == {
         f"midsl.data.tokenizers:{name}" for name in tokenizers.__all__
@@ -79,13 +79,19 @@ def made(name: str) -> Dataset:
         "induction": {"tokenizer": int_vocab(30)},
         "repeats": {"tokenizer": int_vocab(30)},
         "pairs": {"tokenizer": words, **pair},
+        "swaps": {
+            "tokenizer": words,
+            "templates": ["the {}"],
+            "words": ["boy", "girl"],
+            "answers": ["He", "She"],
+        },
         "corpus": {"tokenizer": words, "source": ["the boy"]},
     }
     dataset: Dataset = fn(**given[name])
     return dataset
 
 
-@pytest.mark.parametrize("name", ["ioi", "induction", "repeats", "pairs", "corpus"])
+@pytest.mark.parametrize("name", ["ioi", "induction", "repeats", "pairs", "swaps", "corpus"])
 def test_declared_sides_and_columns_are_those_made(name: str) -> None:
     fn = declared("tasks")[name]
     dataset = made(name)

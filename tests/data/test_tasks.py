@@ -14,6 +14,7 @@ from midsl.data.tasks.corpus import corpus
 from midsl.data.tasks.induction import induction, ordinary_tokens, repeats
 from midsl.data.tasks.ioi import NAMES, OBJECTS, PLACES, TEMPLATES, ioi
 from midsl.data.tasks.pairs import pairs, table
+from midsl.data.tasks.swaps import swaps
 from midsl.data.tokenizers import char_vocab, int_vocab, word_vocab
 from midsl.data.vocab import Vocabulary
 from midsl.diagnostics.model import MiError
@@ -252,6 +253,26 @@ def test_table(tmp_path: Path) -> None:
     assert refused(lambda: table(str(jsonl), WORDS))[0] == "MI0511"
     csv.write_text("clean,corrupt,answer\n")
     assert refused(lambda: table(str(csv), WORDS))[0] == "MI0511"
+
+
+def test_swaps() -> None:
+    words, answers = ["boy", "girl", "old girl"], ["He", "She", "She"]
+    d = swaps(WORDS, ["the {} ran", "{} ran ."], words, answers, mismatched="leave_out")
+    clean, other = d.sides["clean"], d.sides["corrupt"]
+    assert d.rows_total == 8 and [r.row for r in d.ineligible] == [1, 3, 5, 7]
+    assert clean.texts == ["the boy ran", "the girl ran", "boy ran .", "girl ran ."]
+    assert other.texts == ["the girl ran", "the boy ran", "girl ran .", "boy ran ."]
+    assert ints(clean, "answer") == ints(other, "answer") == [6, 7, 6, 7]
+    assert ints(clean, "wrong") == [7, 6, 7, 6] and ints(clean, "changed_end") == [2, 2, 1, 1]
+    assert clean.columns["word"].values == ["boy", "girl"] * 2
+    assert clean.columns["template"].values == ["0", "0", "1", "1"]
+    assert refused(lambda: swaps(WORDS, ["the {}"], words, answers))[0] == "MI0501"
+    assert refused(lambda: swaps(WORDS, ["the boy"], words, answers))[0] == "MI0511"
+    assert refused(lambda: swaps(WORDS, ["{} {}"], words, answers))[0] == "MI0511"
+    assert refused(lambda: swaps(WORDS, ["the {}"], words, answers[:2]))[0] == "MI0511"
+    assert refused(lambda: swaps(WORDS, ["the {}"], words[1:], answers[1:]))[0] == "MI0511"
+    assert refused(lambda: swaps(WORDS, [], words, answers))[0] == "MI0511"
+    assert refused(lambda: swaps(None, ["the {}"], words, answers))[0] == "MI0503"
 
 
 # ---------------------------------------------------------------- corpus
