@@ -146,8 +146,11 @@ def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool) -> No
     from midsl.sema.check import check_source, read_source
     from midsl.sema.filefacts import FileFacts
     from midsl.sema.summary import summarise
+    from midsl.workdir import working_in
 
-    checked = check_source(read_source(spec), FileFacts(), parse_params(params), trust)
+    source = read_source(spec)
+    with working_in(spec.resolve().parent):
+        checked = check_source(source, FileFacts(), parse_params(params), trust)
     if as_json:
         from midsl.diagnostics.render import render_json
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from midsl.graph.cache import load_info, save_info
 from midsl.graph.export import ExportFailed
 from midsl.graph.hooks import HookModel, hook_model
 from midsl.graph.info import ModelInfo
+from midsl.graph.rebind import rebind
 from midsl.graph.sites import ModelGraph, build_model_graph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
@@ -35,6 +37,7 @@ class Binder(Facts):
     bag: Bag = field(default_factory=Bag)
     models: dict[str, LoadedModel] = field(default_factory=dict)
     graphs: dict[tuple[str, bool], ModelGraph] = field(default_factory=dict)
+    exported: dict[str, ModelGraph] = field(default_factory=dict)
     infos: dict[str, ModelInfo] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     hooked: dict[str, HookModel] = field(default_factory=dict)
@@ -119,7 +122,11 @@ class Binder(Facts):
         """The exported graph of a model, lifted to float64 on request; raises `ExportFailed`."""
         key = (model.digest, lift)
         if key not in self.graphs:
-            self.graphs[key] = build_model_graph(self.loaded(model), lift=lift)
+            loaded = self.loaded(model)
+            twin = self.exported.get(loaded.key) if not lift else None
+            self.graphs[key] = rebind(twin, loaded) if twin else build_model_graph(loaded, lift=lift)
+            if not lift:
+                self.exported.setdefault(loaded.key, self.graphs[key])
         return self.graphs[key]
 
     def part(self, node: ir.Part) -> Part:
@@ -148,8 +155,11 @@ class Binder(Facts):
             function = getattr(import_module(module), name)
         except (ImportError, AttributeError) as err:
             raise fail("MI0601", f"not implemented: {ref} ({err})", node.span) from None
+        given = {k: self.decode(v) for k, v in args}
+        if self.trust and "trust" in signature(function).parameters:
+            given["trust"] = True  # never from the spec: only the command line gives it
         try:
-            return function(**{k: self.decode(v) for k, v in args})
+            return function(**given)
         except MiError as err:
             raise err.at(node.span) from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from midsl.sema.filefacts import FileFacts
 from midsl.show.progress import progress
 from midsl.source import SourceFile
 from midsl.store.rows import CellRow, CheckRow, ResultTable
+from midsl.workdir import working_in
 
 
 @dataclass
@@ -56,32 +56,17 @@ def compile_spec(
         MiError: every error that checking or binding found.
     """
     source = read_source(path)
-    first = check_source(source, FileFacts(), params, trust)
-    first.require()
     trainer = Trainer()
     bag = Bag()
     binder = Binder(folder=path.resolve().parent, bag=bag, trainer=trainer, trust=trust)
     with working_in(binder.folder):
+        check_source(source, FileFacts(), params, trust).require()  # cheap, and nothing is loaded yet
         checked = check_source(source, binder, params, trust)
         program = checked.require()
         bag.extend(checked.bag)
         optimised = optimise(program, binder, off)
         plan = build(optimised.program, optimised.schedule)
     return Compiled(source, program, optimised, plan, binder, trainer, bag)
-
-
-class working_in:
-    """Paths in a spec are relative to the spec."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        self.before = Path.cwd()
-        os.chdir(self.folder)
-
-    def __exit__(self, *exc: object) -> None:
-        os.chdir(self.before)
 
 
 @dataclass

@@ -9,7 +9,6 @@ from typing import Any
 from midsl.diagnostics.model import Bag, MiError, fail
 from midsl.ir import nodes as ir
 from midsl.plan.bind import Binder
-from midsl.plan.driver import working_in
 from midsl.plan.train import Trainer
 from midsl.sema.check import check_source, read_source
 from midsl.sema.elaborate import Elaborator
@@ -18,6 +17,7 @@ from midsl.sema.values import ModelV, PoisonError, SiteV
 from midsl.source import SourceFile
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
+from midsl.workdir import working_in
 
 
 def list_sites(spec: Path, expression: str, params: Mapping[str, str], trust: bool) -> list[dict[str, Any]]:

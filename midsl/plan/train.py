@@ -24,7 +24,8 @@ from midsl.backends.threads import threads_for
 from midsl.cachedir import cache_dir
 from midsl.data.dataset import Column, Part
 from midsl.diagnostics.model import fail
-from midsl.graph.sites import build_model_graph
+from midsl.graph.rebind import rebind
+from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel, weights_sha256
 from midsl.plan.bind import Binder
@@ -75,7 +76,7 @@ class Trainer:
         if cached:
             loss = _load(start, path)
         else:
-            loss = _train(node, start, part, options)
+            loss = _train(node, start, rebind(binder.graph(node.model), start), part, options)
             _save(start, path, loss)
         self.done[node.digest] = Training(int(options["steps"]), loss, time.perf_counter() - began, cached)
         start.module.requires_grad_(False)
@@ -136,8 +137,9 @@ class _Minibatch:
         raise fail("MI0601", "not implemented: weights in a training loss", model.span)
 
 
-def _train(node: ir.Train, model: LoadedModel, part: Part, options: dict[str, float | str]) -> float:
-    mg = build_model_graph(model)
+def _train(
+    node: ir.Train, model: LoadedModel, mg: ModelGraph, part: Part, options: dict[str, float | str]
+) -> float:
     weights = [p for p in model.module.parameters()]
     for w in weights:
         w.requires_grad_(True)

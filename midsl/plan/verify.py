@@ -19,8 +19,9 @@ from midsl.ir import nodes as ir
 from midsl.oracle.interp import Oracle
 from midsl.oracle.model import GraphModel
 from midsl.plan.bind import Binder
-from midsl.plan.driver import Compiled, Execution, working_in
+from midsl.plan.driver import Compiled, Execution
 from midsl.plan.session import Session
+from midsl.workdir import working_in
 
 TOLERANCE = 1e-9
 
