@@ -270,6 +270,7 @@ def test_hf_template_and_spaces(tmp_path: Path) -> None:
     assert t.decode(ids) == text
     assert t.token(t.single(" Mary") or 0) == " Mary" and t.token(t.single("Mary") or 0) == "Mary"
     assert t.single("Mary") != t.single(" Mary")
+    assert t.pieces("☃") == [0] and t.single("☃") is None  # unknown is not that token
     assert hf_tokenizer(tmp_path, bos="none").encode("Mary") == ids[1:2]
 
 
