@@ -134,8 +134,8 @@ class Runner:
             if node.op == "output":
                 return args[0]
             kwargs = fx.map_arg(node.kwargs, values.__getitem__)
-            if meta and "device" in kwargs:
-                kwargs = {**kwargs, "device": torch.device("meta")}
+            if meta:
+                args, kwargs = fx.node.map_aggregate(args, _on_meta), fx.node.map_aggregate(kwargs, _on_meta)
             if node.op == "call_function":
                 out = node.target(*args, **kwargs)
             elif node.op == "call_method":
@@ -165,6 +165,11 @@ class Runner:
         block = self.blocks.get(node.name)
         if block is not None:
             counts.by_block[block] = counts.by_block.get(block, 0) + n
+
+
+def _on_meta(value: Any) -> Any:
+    """On meta tensors, nothing may be put on a real device."""
+    return torch.device("meta") if isinstance(value, torch.device) else value
 
 
 def _bytes(value: Any) -> int:
