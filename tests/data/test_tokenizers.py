@@ -270,8 +270,19 @@ def test_hf_template_and_spaces(tmp_path: Path) -> None:
     assert t.decode(ids) == text
     assert t.token(t.single(" Mary") or 0) == " Mary" and t.token(t.single("Mary") or 0) == "Mary"
     assert t.single("Mary") != t.single(" Mary")
-    assert t.pieces("☃") == [0] and t.single("☃") is None  # unknown is not that token
+    assert t.single("☃") is None
     assert hf_tokenizer(tmp_path, bos="none").encode("Mary") == ids[1:2]
+
+
+def test_a_token_that_stands_for_another_text_is_not_that_text(tmp_path: Path) -> None:
+    lib = pytest.importorskip("tokenizers")
+    inner = lib.Tokenizer(lib.models.WordLevel({"[UNK]": 0, "mary": 1, "a": 2}, unk_token="[UNK]"))
+    inner.normalizer = lib.normalizers.Lowercase()
+    inner.pre_tokenizer = lib.pre_tokenizers.Whitespace()
+    inner.save(str(tmp_path / "tokenizer.json"))
+    t = hf_tokenizer(tmp_path)
+    assert t.encode("Mary zebra") == [1, 0]
+    assert t.pieces("Mary") == [1] and t.single("Mary") is None and t.single("zebra") is None
 
 
 def test_transformers_object(tmp_path: Path) -> None:
