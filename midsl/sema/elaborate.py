@@ -91,7 +91,7 @@ class Elaborator:
         return ConstV(node.value)
 
     def eval_LateColumn(self, node: ast.LateColumn, scope: Scope) -> Value:
-        return LateV(node.name)
+        return LateV(node.name, node.span)
 
     def eval_All(self, node: ast.All, scope: Scope) -> Value:
         return ConstV("*")

@@ -45,6 +45,7 @@ def index_tensor(
 
 def _index(value: TensorV, axis: Axis, item: Value, span: Span, ctx: Context) -> ir.Node:
     if isinstance(item, LateV):
+        span = item.span
         item = ctx.column(late_part(value.node, item.name, span, ctx), item.name, span)
     if isinstance(item, ColumnV):
         if item.column_kind in ("pos", "span") and axis.name not in ("pos", "key_pos"):

@@ -83,7 +83,7 @@ def index_node(axis: str, value: Value, size: int | None, span: Span) -> ir.Node
             raise fail("MI0405", f"one index of `{axis}` stands twice in the list", span)
         return ir.Const(tuple(items), span=span)
     if isinstance(value, LateV):
-        return Late(value.name, span=span)
+        return Late(value.name, span=value.span)
     if isinstance(value, ColumnV):
         return value.node
     if isinstance(value, TensorV) and isinstance(value.node, ir.Coord):

@@ -7,13 +7,13 @@ the elaborator and disappear; what is left is IR. Each class here is one kind of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from midsl.graph.info import SiteRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
-from midsl.source import Span
+from midsl.source import NO_SPAN, Span
 from midsl.syntax import ast
 
 
@@ -78,6 +78,8 @@ class LateV(Value):
     """``.name``: a column of whatever data the run is on."""
 
     name: str
+    span: Span = field(default=NO_SPAN, compare=False)
+    """Where it was written: what a metric of the library makes of it is the spec's matter."""
     kind = "late-bound column"
 
 

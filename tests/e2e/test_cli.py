@@ -245,23 +245,7 @@ def test_a_command_that_was_almost_right(cli: Cli) -> None:
 
 
 def test_interrupted_training_exits_with_130_and_says_so_in_the_store(home: Home) -> None:
-    spec = home.folder / "long.mi"
-    text = SMALL.read_text(encoding="utf-8")
-    spec.write_text(
-        text.replace("model  m  =", "model  start =")
-        .replace(
-            "seed: seed)", "seed: seed)\ndata text = repeats(start.tokenizer, n: 64, ctx: 12, seed: 0)\n"
-        )
-        .replace("from std.tasks import induction", "from std.tasks import induction, repeats")
-        .replace("import logit_diff", "import logit_diff, nll")
-        .replace(
-            "data   d  = induction(m.",
-            "model m = train(start, on: text, minimise: fn (r) => nll(r), optim: adamw(lr: 1e-3),"
-            " steps: 1000000, batch: 8, seed: 0)\ndata   d  = induction(m.",
-        ),
-        encoding="utf-8",
-    )
-    running = home.start("run", spec)
+    running = home.start("run", SMALL.with_name("long.mi"))
     until = time.monotonic() + 120
     while not list(home.store.glob("runs/*/manifest.json")) and running.poll() is None:
         assert time.monotonic() < until, "the run never began"
