@@ -32,6 +32,23 @@ PERMUTES = {aten.transpose.int, aten.permute.default, aten.t.default, aten.moved
 COPIES = {aten.contiguous.default, aten.clone.default}
 VIEWS = RESHAPES | PERMUTES | COPIES | {aten.unsqueeze.default, aten.squeeze.dim, aten.expand.default}
 """Operations that only rearrange (or repeat) the values of their first argument."""
+LAST_AXIS = {
+    aten.layer_norm.default,
+    aten.rms_norm.default,
+    aten.pow.Tensor_Scalar,
+    aten.rsqrt.default,
+    aten.sqrt.default,
+    aten.reciprocal.default,
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.mul.Tensor,
+    aten.div.Tensor,
+    aten.neg.default,
+    aten.to.dtype,
+    aten.type_as.default,
+    aten.linear.default,
+}
+"""Operations that mean the same with one more axis before the last."""
 
 
 def size(x: int | torch.SymInt) -> Size:

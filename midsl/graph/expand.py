@@ -17,7 +17,7 @@ from torch.fx.node import map_arg
 
 from midsl.graph import walk
 from midsl.graph.attention import Attention, Heads, Placed
-from midsl.graph.axes import COPIES, RESHAPES, VIEWS, Layout, flat
+from midsl.graph.axes import COPIES, LAST_AXIS, RESHAPES, VIEWS, Layout, flat
 from midsl.graph.mlp import norm_arguments
 from midsl.graph.names import PROJECTED
 from midsl.graph.parts import Block
@@ -29,25 +29,6 @@ aten = torch.ops.aten
 Site = tuple[str, int | None]
 HEADS: Layout = ("batch", "pos", "head", "d_head")
 WIDE: Layout = ("batch", "pos", "head", "d_model")
-
-_LAST_AXIS = {
-    aten.layer_norm.default,
-    aten.rms_norm.default,
-    aten.pow.Tensor_Scalar,
-    aten.rsqrt.default,
-    aten.sqrt.default,
-    aten.reciprocal.default,
-    aten.add.Tensor,
-    aten.sub.Tensor,
-    aten.mul.Tensor,
-    aten.div.Tensor,
-    aten.neg.default,
-    aten.to.dtype,
-    aten.type_as.default,
-    aten.linear.default,
-}
-"""Operations that mean the same with one more axis before the last."""
-
 
 _SDPA = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 
@@ -227,7 +208,7 @@ class Rewriter:
             if node.target in RESHAPES | COPIES:
                 assert isinstance(node.args[0], fx.Node)
                 env[node] = env[node.args[0]]  # [batch, pos, x] <-> [batch * pos, x]
-            elif node.target in _LAST_AXIS or _mean_of_last(node):
+            elif node.target in LAST_AXIS or _mean_of_last(node):
                 env[node] = self.clone(node, env)
             else:
                 raise SiteConflict(f"its input is computed by {node.target}, which is not per position")
