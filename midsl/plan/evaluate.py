@@ -94,6 +94,9 @@ class Evaluator:
         stored = self.store.get(node.digest)
         if stored is not None:
             return self._stored(stored, env)
+        if env.rows is not None and env.source is None and mixes_rows(node) and not has_self(node):
+            # an edit's value in a chunk: what goes across rows is taken over all of them, not the chunk's
+            return self._cut(self.eval(node, replace(env, rows=None, unswept={}), {}), env)
         method = getattr(self, "_" + type(node).__name__.lower())
         value: NT = method(node, env, memo)
         return value
@@ -311,6 +314,15 @@ def _place(axis: Axis, value: object) -> int:
 
 
 _SELF: dict[str, bool] = {}
+
+
+def mixes_rows(node: ir.Node) -> bool:
+    """Whether an operation goes across the rows of the data: each result needs more rows than its own."""
+    if isinstance(node, ir.Reduce):
+        return any(a.name == "batch" for a in node.axes)
+    if isinstance(node, ir.Select):
+        return node.axis.name == "batch"
+    return isinstance(node, ir.Apply) and dict(node.attrs).get("over") == "batch"
 
 
 def has_self(node: ir.Node) -> bool:
