@@ -19,7 +19,7 @@ from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.plan.bound import Bound
 from midsl.plan.domains import Domains
-from midsl.plan.evaluate import Evaluator
+from midsl.plan.evaluate import Evaluator, has_self, mixes_rows
 from midsl.plan.hooked import Hooked, hook
 from midsl.plan.inputs import Rows
 from midsl.plan.keys import Key, keys_of
@@ -152,14 +152,15 @@ class Session:
         fits = budget.rows(
             room, length, step.run.span, f"the run `{step.name or step.run.data.side or 'base'}`"
         )
-        if step.grads and fits < rows:
-            if per_row * rows > room:
+        together = "a gradient" if step.grads else "an edit across the batch" if _edits_rows(step.run) else ""
+        if together and fits < rows:
+            if budget.base + per_row * rows > room:
                 raise fail(
                     "MI0602",
-                    f"a gradient over {rows} rows needs {human(per_row * rows)}",
+                    f"{together} over {rows} rows needs {human(budget.base + per_row * rows)}",
                     step.run.span,
                     label="all rows at once",
-                    help=f"about {room // per_row} rows would fit",
+                    help=f"about {max(0, room - budget.base) // per_row} rows would fit",
                     exit_code=4,
                 )
             fits = rows
@@ -242,3 +243,8 @@ class Session:
             for r in self.reads(step)
             if r.site.name == PROJECTED[0]
         )
+
+
+def _edits_rows(run: ir.Forward) -> bool:
+    """Whether an edit mixes what arrives at a site across rows, so that all of them must run together."""
+    return any(mixes_rows(n) and has_self(n) for e in run.edits for n in ir.walk(e.value))
