@@ -24,16 +24,24 @@ from midsl.ir.base import Node as Node
 from midsl.ir.base import Scalar as Scalar
 from midsl.ir.base import rewrite as rewrite
 from midsl.ir.base import walk as walk
-from midsl.ir.types import Axis
+from midsl.ir.types import BOOL, INT, SCALAR, Axis, TensorType
 
 # ---------------------------------------------------------------- leaves
 
 
 @dataclass(frozen=True, eq=False)
 class Const(Node):
-    """A literal: number, truth value, string, or a tuple of them (a list: one anonymous axis)."""
+    """A literal: number, truth value, string, or a tuple of them (a list: one anonymous axis).
+
+    The type follows from the value where it may: equal literals are one node wherever they stand.
+    """
 
     value: Json
+
+    def __post_init__(self) -> None:
+        found = {bool: BOOL, int: INT, float: SCALAR}.get(type(self.value))
+        if found is not None and not isinstance(self.type, TensorType):
+            object.__setattr__(self, "type", found)
 
 
 @dataclass(frozen=True, eq=False)

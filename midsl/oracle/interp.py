@@ -176,7 +176,7 @@ class Oracle:
         settled = []
         for x, t in args:
             for axis in t.axes:
-                if axis.name in swept and axis.name in x.axes:
+                if axis.name in swept and axis.name in x.axes and (axis.name, axis.owner) in at:
                     x = select(x, axis.name, label_index(axis, at[axis.name, axis.owner]))
             settled.append(x)
         return settled

@@ -61,7 +61,7 @@ def from_named(x: NT, layout: Layout) -> Tensor:
         else:
             order.append(axis)
             shape.append(x.size(axis))
-    return x.permute_to(order).data.reshape(shape)
+    return x.permute_to(order).data.reshape(shape).contiguous()  # what follows may view it
 
 
 @dataclass
@@ -146,9 +146,12 @@ class Captured:
             return select(x, axis, list(range(x.size(axis)))[index.lo : index.hi : index.step])
         if isinstance(index, ir.Const):
             at_ = index.value
-            return select(x, axis, list(at_) if isinstance(at_, tuple) else int(at_))  # type: ignore[arg-type]
+            if isinstance(at_, tuple):
+                return select(x, axis, list(at_))  # type: ignore[arg-type]
         found = self._index(index, env)
         assert isinstance(found, NT)
+        if axis in ("pos", "key_pos"):  # beyond a row: what is found there counts nowhere
+            found = NT(found.data.clamp(max=x.size(axis) - 1), found.axes)
         return select(x, axis, found)
 
     def _index(self, index: ir.Node, env: Env) -> NT | list[int]:

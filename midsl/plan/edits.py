@@ -67,10 +67,11 @@ class EditOp:
         table = self.chunk.table.rows(lanes)
         place = _Place(self, edit.site, x, lanes, table)
         old = place.gather()
-        fixed = {} if self.key[1] is None else {"layer": _position(edit.site, self.key[1])}
-        env = Env(table, self.chunk.rows, None, None, fixed, place.compact(old))
+        env = Env(table, self.chunk.rows, self_value=place.compact(old))
         with torch.no_grad():  # right-hand sides are constants for gradients, `self` included
             value = self.evaluator.eval(edit.value, env, {})
+        if self.key[1] is not None and "layer" in value.axes:  # a joint edit: this layer's share
+            value = select(value, "layer", _position(edit.site, self.key[1]))
         return place.scatter(old, value)
 
     def _lanes(self, site: ir.Site) -> Tensor:
@@ -82,6 +83,11 @@ class EditOp:
             column = self.evaluator.domains.column(index.sweep, index.index)
             return everything[column[self.chunk.table.index[index.sweep.digest]] == layer]
         return everything
+
+
+def _inside(axis: str, at: Tensor, x: NT) -> Tensor:
+    """A position beyond every row touches nothing that counts (no row is eligible): any place will do."""
+    return at.clamp(max=x.size(axis) - 1) if axis in ("pos", "key_pos") else at
 
 
 def _position(site: ir.Site, layer: int) -> int:
@@ -132,7 +138,7 @@ class _Place:
             return NT(self.op.evaluator.rows.column(index).data[self.op.chunk.rows], ("batch",))
         if isinstance(index, ir.Coord):
             column = self.domains.column(index.sweep, index.index)[self.table.index[index.sweep.digest]]
-            return NT(column.clamp(max=self.x.size(axis) - 1), (POINT,))
+            return NT(_inside(axis, column, self.x), (POINT,))
         if axis in ("pos", "key_pos") and (isinstance(index, ir.Slice) or isinstance(index.value, tuple)):  # type: ignore[attr-defined]
             self.span = stretch(index)
             return None
@@ -141,7 +147,7 @@ class _Place:
         assert isinstance(index, ir.Const)
         if isinstance(index.value, tuple):
             return NT(torch.tensor([int(i) for i in index.value]), (axis,))  # type: ignore[arg-type]
-        return NT(torch.tensor(int(index.value)), ())  # type: ignore[arg-type]
+        return NT(_inside(axis, torch.tensor(int(index.value)), self.x), ())  # type: ignore[arg-type]
 
     def gather(self) -> NT:
         """The slice as it arrives: axes "@", batch, and those that are not picked by one index."""

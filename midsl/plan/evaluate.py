@@ -53,7 +53,6 @@ class Env:
     rows: slice | None = None
     source: Source | None = None
     lanes: Tensor | None = None
-    fixed: dict[str, int] = field(default_factory=dict)
     self_value: NT | None = None
     unswept: dict[str, NT] = field(default_factory=dict)
     """Values at hand that depend on none of the sweeps: shared by all that is evaluated beside it."""
@@ -121,9 +120,6 @@ class Evaluator:
         if env.rows is not None and "batch" in value.axes:
             dim = value.dim("batch")
             value = NT(value.data.narrow(dim, env.rows.start, env.rows.stop - env.rows.start), value.axes)
-        for axis, at in env.fixed.items():
-            if axis in value.axes:
-                value = select(value, axis, at)
         return value
 
     def _lift(self, value: NT, node: ir.Node, env: Env) -> NT:
@@ -173,17 +169,11 @@ class Evaluator:
 
     def _read(self, node: ir.Read, env: Env, memo: dict[str, NT]) -> NT:
         if env.source is not None and env.source.run == node.run:
-            return self._cut_fixed(env.source.read(node.site, env), env)
+            return env.source.read(node.site, env)
         return self._generalised(node, env)
 
     def _grad(self, node: ir.Grad, env: Env, memo: dict[str, NT]) -> NT:
         return self._generalised(node, env)
-
-    def _cut_fixed(self, value: NT, env: Env) -> NT:
-        for axis, at in env.fixed.items():
-            if axis in value.axes:
-                value = select(value, axis, at)
-        return value
 
     def _generalised(self, node: ir.Read | ir.Grad, env: Env) -> NT:
         """A read at computed points of a family that was stored whole."""
@@ -230,7 +220,7 @@ class Evaluator:
         """One position of the row, on a value that covers a stretch of it."""
         if axis.span:
             start, _ = self.rows.stretch(axis.owner, axis.span)
-            first = self._cut(NT(start.data[:, 0], ("batch",)), replace(env, fixed={}))
+            first = self._cut(NT(start.data[:, 0], ("batch",)), env)
             at = apply_op("sub", [at, first], {})
         return select(x, axis.name, NT(at.data.clamp(0, x.size(axis.name) - 1), at.axes))
 
@@ -240,7 +230,7 @@ class Evaluator:
         base, _ = self.rows.stretch(axis.owner, axis.span)
         index = NT(at.data - base.data[:, :1], ("batch", axis.name))
         index = NT(index.data.clamp(0, x.size(axis.name) - 1), index.axes)
-        return select(x, axis.name, self._cut(index, replace(env, fixed={})))
+        return select(x, axis.name, self._cut(index, env))
 
     def _reduce(self, node: ir.Reduce, env: Env, memo: dict[str, NT]) -> NT:
         x = self.eval(node.arg, env, memo)
@@ -272,7 +262,7 @@ class Evaluator:
             if axis is None or axis.owner not in self.rows.owners or not {name, "batch"} & set(names):
                 continue
             _, real = self.rows.stretch(axis.owner, axis.span)
-            real = self._cut(NT(real.data, ("batch", name)), replace(env, fixed={}))
+            real = self._cut(NT(real.data, ("batch", name)), env)
             if bool(real.data.all()):
                 continue
             if "batch" not in axes:
@@ -293,7 +283,7 @@ class Evaluator:
         """Rows that have every single position which an expression names (None: all of them)."""
         found: NT | None = None
         for index in positions_named(node):
-            lengths = self._cut(self.rows.lengths(owner), replace(env, fixed={}))
+            lengths = self._cut(self.rows.lengths(owner), env)
             fits = apply_op("lt", [self.eval(index, env, {}), lengths], {})
             if isinstance(index, ir.Const) and bool(fits.data.all()):
                 continue

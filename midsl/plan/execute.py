@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -15,6 +15,8 @@ from midsl.plan.capture import Captured
 from midsl.plan.domains import Table
 from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import POINT, Env, Evaluator, Stored
+from midsl.plan.keys import Key
+from midsl.plan.lower import Lowered
 from midsl.plan.session import Prepared, Session
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
@@ -53,6 +55,7 @@ class Executor:
                 self._collect(step, captured, chunk, kept)
             self.session.add(totals, p, counts)
             del values, captured
+            p.lowered.release()
             yield (lanes.stop - lanes.start) * (rows.stop - rows.start)
         self._check_fired(step, fired, p)
         for node in [*step.outputs, *step.grads]:
@@ -89,21 +92,37 @@ class Executor:
             value = self.evaluator.eval(node, env, memo)
             kept[node.digest].append(_pointwise(value, env))
         if step.grads:
-            self._gradients(step, captured, scene, kept)
+            self._gradients(step, captured, chunk, scene, kept)
 
-    def _gradients(self, step: RunStep, captured: Captured, scene: Scene, kept: dict[str, list[NT]]) -> None:
+    def _gradients(
+        self, step: RunStep, captured: Captured, chunk: Chunk, scene: Scene, kept: dict[str, list[NT]]
+    ) -> None:
+        lowered = self.session.prepare(step).lowered
+        assert isinstance(lowered, Lowered), "gradients are taken in a graph"
         for grad in step.grads:
             env, memo = scene(grad.scalar)
             scalar = self.evaluator.eval(grad.scalar, env, memo)
             keys = self.session.keys(self.session.bound.engine(step.run.model).info, grad.site)
-            tensors = [captured.values[k].data for k in keys]
-            found = torch.autograd.grad(scalar.data.sum(), tensors, retain_graph=True, allow_unused=True)
+            tensors = [lowered.leaves[k] for k in keys]
+            assert env.table is not None
+            points = scalar.data.expand(env.table.size)
+            more = env.table.size // chunk.table.size  # points of sweeps that the run itself has not
+            parts: dict[Key, list[torch.Tensor]] = {k: [] for k in keys}
+            for i in range(more):  # lanes do not mix: the gradient of their sum is that of each
+                found = torch.autograd.grad(
+                    points[i::more].sum(), tensors, retain_graph=True, allow_unused=True
+                )
+                for k, t, g in zip(keys, tensors, found, strict=True):
+                    whole = torch.zeros_like(t) if g is None else g
+                    parts[k].append(lowered.name(k, whole, chunk.table.size).data)
             values = {
-                k: NT(torch.zeros_like(t) if g is None else g, captured.values[k].axes)
-                for k, t, g in zip(keys, tensors, found, strict=True)
+                k: NT(torch.stack(p, dim=1).flatten(0, 1), captured.values[k].axes) for k, p in parts.items()
             }
             source = Captured(step.run, values, captured.rows, captured.domains)
             env, _ = scene(grad)
+            assert env.table is not None
+            at = env.table.flat(self._sweep_order(step, grad.scalar), self.evaluator.domains)
+            env = replace(env, lanes=at - at.min())
             kept[grad.digest].append(_pointwise(source.read(grad.site, env), env))
 
     def _join(
@@ -128,11 +147,14 @@ class Executor:
     def _check_fired(self, step: RunStep, fired: dict[str, int], p: Prepared) -> None:
         """Every write must have fired as often as the plan says: never a silent no-op."""
         copies = len({(r.start, r.stop) for _, r in p.chunks})
-        info = self.session.bound.engine(step.run.model).info
+        domains = self.evaluator.domains
         for edit in step.run.edits:
             index = edit.site.index("layer")
-            layers = 1 if isinstance(index, ir.Coord) else len(self.session.keys(info, edit.site))
-            want = p.lanes * copies * layers
+            layers = [op.key[1] for op in p.lowered.ops if edit in op.edits]
+            want = p.lanes * copies * len(layers)
+            if isinstance(index, ir.Coord):  # each lane edits the layer of its own point
+                points = [point[index.index] for point in domains.points[index.sweep.digest]]
+                want = p.lanes * copies * sum(map(points.count, layers)) // len(points)
             if fired.get(edit.digest, 0) != want:
                 raise AssertionError(
                     f"an edit at {edit.site.name} fired {fired.get(edit.digest, 0)} times, planned {want}"

@@ -54,6 +54,11 @@ class Hooked:
             for key in self.captures
         }
 
+    def release(self) -> None:
+        """Let go of the latest chunk."""
+        for op in self.ops:
+            op.chunk = None
+
 
 def hook(model: HookModel, run: ir.Forward, captures: Collection[Key], evaluator: Evaluator) -> Hooked:
     """Prepare a run on the hook engine."""

@@ -40,6 +40,8 @@ class Lowered:
     sizes: Mapping[str, int]
     projection: Projection | None
     counted: dict[tuple[int, int], Counts] = field(default_factory=dict)
+    leaves: dict[Key, Tensor] = field(default_factory=dict)
+    """What the latest chunk captured, as the graph has it: gradients are taken of these tensors."""
 
     def count(self, rows: int, length: int) -> Counts:
         """What a run over `rows` rows of `length` tokens costs; nothing is computed."""
@@ -58,10 +60,18 @@ class Lowered:
         lanes = chunk.table.size
         ids, attend = tokens[chunk.rows].repeat(lanes, 1), mask[chunk.rows].repeat(lanes, 1)
         outputs = self.runner([ids, attend], counts)
-        return {
-            key: to_named(out, self.nodes[key].layout, self.axes[key], lanes, self.sizes)
-            for key, out in zip(self.captures, outputs, strict=True)
-        }
+        self.leaves = dict(zip(self.captures, outputs, strict=True))
+        return {key: self.name(key, out, lanes) for key, out in self.leaves.items()}
+
+    def release(self) -> None:
+        """Let go of the latest chunk's tensors."""
+        self.leaves = {}
+        for op in self.ops:
+            op.chunk = None
+
+    def name(self, key: Key, x: Tensor, lanes: int) -> NT:
+        """A captured node's value, or its gradient, with named axes."""
+        return to_named(x, self.nodes[key].layout, self.axes[key], lanes, self.sizes)
 
 
 def lower(
@@ -110,6 +120,8 @@ def lower(
     end = next(n for n in graph.nodes if n.op == "output")
     end.args = (tuple(outputs),)
     graph.eliminate_dead_code()
+    alive = {n.target for n in graph.nodes}
+    ops = [op for op in ops if op in alive]  # an edit after all that is read is not made
     blocks = {n.name: n.meta["block"] for n in graph.nodes if "block" in n.meta}
     return Lowered(
         Runner(graph, mg.gm, blocks, _require_grad),

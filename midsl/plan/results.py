@@ -91,9 +91,11 @@ class Results:
     # -- keys
 
     def _keys(self, sink: ir.Report, left: tuple[Axis, ...], sizes: dict[str, int]) -> list[list[Key]]:
-        groups: list[list[tuple[Key, ...]]] = [
-            list(self.evaluator.domains.points[s.digest]) for s in sink.sweeps
-        ]
+        groups: list[list[tuple[Key, ...]]] = []
+        for s in sink.sweeps:
+            points = self.evaluator.domains.points[s.digest]
+            kept = swept_columns(sink, s)  # a reduction may have taken some of its axes away
+            groups.append(list(dict.fromkeys(tuple(p[i] for i in kept) for p in points)))
         groups += [[(v,) for v in self._labels(a, sizes[a.name])] for a in left]
         rows: list[tuple[Key, ...]] = [()]
         for group in groups:

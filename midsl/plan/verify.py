@@ -192,5 +192,5 @@ def _scale(session: Session, sink: ir.Report, values: np.ndarray) -> float:
     for n in ir.walk(sink.value):
         stored = session.evaluator.store.get(n.digest)
         if stored is not None and stored.value.data.numel():
-            sizes.append(float(stored.value.data.abs().max()))
+            sizes.append(float(stored.value.data.double().abs().max()))
     return max([*sizes, 1e-30])

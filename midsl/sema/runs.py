@@ -45,6 +45,7 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
         raise fail("MI0301", "`run` needs a model", node.model.span, label=f"this is a {model.kind}")
     data = e.eval(node.data, scope)
     part = as_part(e, data, node.data.span)
+    check_length(e, model, part, node.data.span)
     bare = RunV(ir.Forward(model.node, part.node, (), 0, type=RUN, span=node.span), model, part)
     edits: list[ir.Edit] = []
     if node.edits is not None:
@@ -56,6 +57,20 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
     check_overlap(edits)
     forward = ir.Forward(model.node, part.node, tuple(edits), e.ctx.origin(), type=RUN, span=node.span)
     return RunV(forward, model, part)
+
+
+def check_length(e: Elaborator, model: ModelV, part: PartV, span: Span) -> None:
+    """Refuse rows that the model has no positions for (MI0513)."""
+    info = e.ctx.facts.info(model.node)
+    _, pos = e.ctx.data_axes(part)
+    if info is not None and info.max_pos is not None and pos.size is not None and pos.size > info.max_pos:
+        raise fail(
+            "MI0513",
+            f"rows of {pos.size} tokens, and the model takes {info.max_pos}",
+            span,
+            label=f"its longest row has {pos.size} tokens",
+            help="shorten the rows, or take a model with a longer context",
+        )
 
 
 def as_part(e: Elaborator, data: Value, span: Span) -> PartV:
@@ -206,13 +221,19 @@ def _disjoint(a: ir.Site, b: ir.Site) -> bool:
     if a.view is not None and b.view is not None and a.view != b.view:
         return False
     for axis in {n for n, _ in a.select} & {n for n, _ in b.select}:
-        x, y = a.index(axis), b.index(axis)
-        if isinstance(x, ir.Const) and isinstance(y, ir.Const):
-            xs = set(x.value) if isinstance(x.value, tuple) else {x.value}
-            ys = set(y.value) if isinstance(y.value, tuple) else {y.value}
-            if not xs & ys:
-                return True
+        xs, ys = _indices(a.index(axis)), _indices(b.index(axis))
+        if xs is not None and ys is not None and not xs & ys:
+            return True
     return False
+
+
+def _indices(index: ir.Node | None) -> set[ir.Scalar] | None:
+    """The indices that a selection can stand for, where they are known already."""
+    if isinstance(index, ir.Const):
+        return set(index.value) if isinstance(index.value, tuple) else {index.value}  # type: ignore[arg-type]
+    if isinstance(index, ir.Coord) and isinstance(index.sweep.domain, ir.Points):
+        return {p[index.index] for p in index.sweep.domain.points}
+    return None
 
 
 def except_(family: SiteV, taken: tuple[SiteV, ...]) -> SiteV:
