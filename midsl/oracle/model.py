@@ -126,7 +126,7 @@ class _Walk(fx.Interpreter):
                 # one tensor for all names, and the very one that flows on: gradients are taken of it
                 assert self._axes(address) == whole.axes, "names of one node have the same axes"
                 self.found[address] = whole
-        return whole.permute_to(layout).data
+        return whole.permute_to(layout).data.contiguous()  # what follows may view it
 
     def _axes(self, address: Address) -> tuple[str, ...]:
         row = self.model.info.site(address[0])

@@ -72,10 +72,10 @@ class Body:
         if isinstance(stmt, ast.Binding):
             self._name(stmt.name, lazy_binding(self.e, stmt, self.scope), stmt)
         elif isinstance(stmt, ast.Sweep):
-            if stmt.where is not None:
-                raise fail("MI0601", "not implemented: `where` on a sweep", stmt.where.span)
             for clause in stmt.clauses:
                 self._name(clause.name, self._clause(clause), clause)
+            if stmt.where is not None:
+                raise fail("MI0601", "not implemented: `where` on a sweep", stmt.where.span)
         elif isinstance(stmt, ast.Report) and stmt.value is not None:
             value = stmt.value
             self._name(

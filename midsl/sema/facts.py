@@ -6,9 +6,13 @@ None means "not known yet": types keep symbolic sizes, and nothing is refused fo
 
 from __future__ import annotations
 
-from midsl.data.dataset import Dataset
+from typing import TYPE_CHECKING
+
 from midsl.graph.info import ModelInfo
 from midsl.ir.nodes import Node
+
+if TYPE_CHECKING:  # numpy comes with it, which `check` has no use for
+    from midsl.data.dataset import Dataset
 
 
 class Facts:

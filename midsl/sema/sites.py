@@ -209,6 +209,16 @@ def resolve(site: ir.Site, part: PartV, ctx: Context) -> ir.Site:
             raise fail("MI0407", f"`.{i.name}` is a {column.column_kind} column, not a position", i.span)
         return column.node
 
+    _, pos = ctx.data_axes(part)
+    at = site.index("pos")
+    if isinstance(at, ir.Const) and isinstance(at.value, int) and pos.size is not None and at.value >= pos.size:
+        raise fail(
+            "MI0406",
+            f"no row has a position {at.value}",
+            site.span,
+            label=f"the longest row has {pos.size} tokens",
+            help="positions count from 0; a column such as `.end` fits every row",
+        )
     minus = tuple(resolve(m, part, ctx) for m in site.minus)
     select = tuple((a, index(i)) for a, i in site.select)
     return ir.Site(site.model, site.name, select, site.view, site.view_part, minus, type=SITE, span=site.span)

@@ -10,7 +10,7 @@ import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from midsl.data.spans import range_text
+from midsl.data.ranges import range_text
 from midsl.diagnostics.model import Label, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
@@ -280,7 +280,7 @@ def _is_span(column: ir.Column) -> bool:
 
 
 def stretch(index: ir.Node) -> str:
-    """The name of the stretch of positions that an index selects (see ``midsl.data.spans``)."""
+    """The name of the stretch of positions that an index selects (see ``midsl.data.ranges``)."""
     if isinstance(index, ir.Slice):
         return range_text(index.lo, index.hi, index.step)
     if isinstance(index, ir.Column):

@@ -16,3 +16,21 @@ def facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileFacts:
     load_tables()  # these may come from the real cache
     monkeypatch.setenv("MIDSL_CACHE_DIR", str(tmp_path))
     return FileFacts()
+
+
+@pytest.fixture
+def model_files(tmp_path: Path) -> Path:
+    """A folder with model files good, damaged and pickled, as bad programs name them."""
+    import torch
+    import transformers
+    from safetensors.torch import save_file
+
+    from midsl.models.toy import toy
+
+    state = toy(layers=1, heads=2, d_model=16, vocab=32, ctx=16, seed=0).module.state_dict()
+    save_file({k: v.contiguous() for k, v in state.items()}, tmp_path / "tiny.safetensors")
+    (tmp_path / "damaged.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00not a header at all")
+    torch.save({"model": torch.nn.Linear(2, 2)}, tmp_path / "pickled.pt")
+    config = transformers.GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=32, n_positions=16)
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "no-tokenizer")
+    return tmp_path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from midsl.diagnostics.model import Bag
+from midsl.diagnostics.model import Bag, MiError
 from midsl.diagnostics.render import render_text
 from midsl.sema.check import check_text
 from midsl.sema.filefacts import FileFacts
@@ -17,7 +17,8 @@ from tests.conftest import Golden
 
 CORPUS = Path(__file__).parents[1] / "corpus_bad"
 SYNTAX = sorted(CORPUS.glob("01_*/*.mi"))
-CHECKED = sorted(p for p in CORPUS.glob("*/*.mi") if p not in SYNTAX)
+BOUND = sorted(CORPUS.glob("05_bind/*.mi"))
+CHECKED = sorted(p for p in CORPUS.glob("*/*.mi") if p not in SYNTAX and p not in BOUND)
 
 
 def said(bag: Bag) -> str:
@@ -45,6 +46,20 @@ def test_checks(path: Path, golden: Golden, facts: FileFacts) -> None:
     family = "MI" + path.parent.name[:2]
     assert any(d.code.startswith(family) for d in bag.errors), "an error of the folder's family"
     golden(path.with_suffix(".expected"), said(bag))
+
+
+@pytest.mark.parametrize("path", BOUND, ids=case)
+def test_binds(path: Path, golden: Golden, model_files: Path) -> None:
+    """Refused when models and data are bound, before anything runs."""
+    from midsl.plan.driver import compile_spec
+    from midsl.plan.explain import explain
+
+    spec = model_files / path.name
+    spec.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(MiError) as caught:
+        explain(compile_spec(spec))
+    assert caught.value.exit_code == 2
+    golden(path.with_suffix(".expected"), said(Bag(list(caught.value.diagnostics))).replace(str(model_files), "."))
 
 
 def test_each_expectation_has_a_program() -> None:
