@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from midsl.data.dataset import Tokenizer
 from midsl.diagnostics.model import fail
+
+if TYPE_CHECKING:  # numpy comes with it, and `check` reads this module
+    from midsl.data.dataset import Tokenizer
 
 
 def tokenizer_at(path: str) -> Tokenizer:
