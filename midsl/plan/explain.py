@@ -135,11 +135,9 @@ def explain(compiled: Compiled) -> Explanation:
 def _line(compiled: Compiled, session: Session, step: Step) -> Line:
     if isinstance(step, LoadStep):
         info = compiled.binder.info(step.model)
-        return Line(
-            "load",
-            f"{step.name} ({info.arch}, {info.sizes.get('layer', 0)} blocks)" if info else step.name,
-            "",
-        )
+        assert info is not None
+        why = "" if info.engine == "graph" else f"on the hook engine, whole forwards: {info.why}"
+        return Line("load", f"{step.name} ({info.arch}, {info.sizes.get('layer', 0)} blocks)", why)
     if isinstance(step, TrainStep):
         cached = trained_path(compiled.binder, step.model).exists()
         steps = dict(step.model.options)["steps"]

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from midsl.data.dataset import Dataset, Part
+from midsl.diagnostics.model import fail
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.oracle.interp import Oracle
@@ -92,6 +93,15 @@ class Verification:
 def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     """Compare the plan with the oracle on at most `points` points of each sweep (None: all)."""
     done = Verification()
+    for step in compiled.plan.runs:
+        info = compiled.binder.info(step.run.model)
+        if info is not None and info.engine == "hooks":
+            raise fail(
+                "MI0603",
+                f"there is no oracle for a model that cannot be exported: {info.why}",
+                step.run.span,
+                help="runs on the hook engine are whole forwards, with nothing optimised",
+            )
     own = Execution(compiled)
     own.run()
     lifted = Execution(compiled)

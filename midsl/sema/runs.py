@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import Label, fail
+from midsl.graph.info import ModelInfo
 from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType, TensorType
 from midsl.sema.sites import check_model, read, resolve, slice_type
@@ -54,7 +56,7 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
             raise fail("MI0301", "`do` needs edits", node.edits.span, label=f"this is a {value.kind}")
         for template in value.edits:
             edits.append(attach(e, template, bare))
-    check_overlap(edits)
+    check_overlap(edits, e.ctx.facts.info(model.node))
     forward = ir.Forward(model.node, part.node, tuple(edits), e.ctx.origin(), type=RUN, span=node.span)
     return RunV(forward, model, part)
 
@@ -199,20 +201,38 @@ def check_fit(value: TensorV, slot: TensorType, span: Span) -> None:
         )
 
 
-def check_overlap(edits: list[ir.Edit]) -> None:
-    """Refuse two absolute writes to one address (MI0405)."""
+def check_overlap(edits: list[ir.Edit], info: ModelInfo | None) -> None:
+    """Refuse two absolute writes to one address (MI0405); two names of one place are one address."""
     absolute = [x for x in edits if x.absolute]
     for i, a in enumerate(absolute):
         for b in absolute[:i]:
-            if a.site.name == b.site.name and a.value != b.value and not _disjoint(a.site, b.site):
-                raise fail(
-                    "MI0405",
-                    "two writes set the same place",
-                    a.span,
-                    label="this write overlaps an earlier one",
-                    notes=[Label(b.span, "the other write")],
-                    help="take one out of the other with `except(family, site)`, or use `self` in one",
-                )
+            if a.value == b.value or not _may_meet(a.site, b.site, info) or _disjoint(a.site, b.site):
+                continue
+            raise fail(
+                "MI0405",
+                "two writes set the same place",
+                a.span,
+                label="this write overlaps an earlier one",
+                notes=[Label(b.span, "the other write")],
+                help="take one out of the other with `except(family, site)`, or use `self` in one",
+            )
+
+
+def _may_meet(a: ir.Site, b: ir.Site, info: ModelInfo | None) -> bool:
+    """Whether two sites can be one place: `resid_post` of a block is `resid_pre` of the next."""
+    if a.name == b.name:
+        return True
+    return info is not None and bool(_addresses(a, info) & _addresses(b, info))
+
+
+def _addresses(site: ir.Site, info: ModelInfo) -> set[tuple[str, int | None]]:
+    index = site.index("layer")
+    if index is None:
+        return {info.address(site.name, None)}
+    layers: Sequence[object] = range(info.sizes.get("layer", 0))
+    if isinstance(index, ir.Const):
+        layers = index.value if isinstance(index.value, tuple) else (index.value,)
+    return {info.address(site.name, i) for i in layers if isinstance(i, int)}
 
 
 def _disjoint(a: ir.Site, b: ir.Site) -> bool:
@@ -220,7 +240,8 @@ def _disjoint(a: ir.Site, b: ir.Site) -> bool:
         return True
     if a.view is not None and b.view is not None and a.view != b.view:
         return False
-    for axis in {n for n, _ in a.select} & {n for n, _ in b.select}:
+    shared = {n for n, _ in a.select} & {n for n, _ in b.select}
+    for axis in shared if a.name == b.name else shared - {"layer"}:
         xs, ys = _indices(a.index(axis)), _indices(b.index(axis))
         if xs is not None and ys is not None and not xs & ys:
             return True

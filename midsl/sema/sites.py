@@ -211,10 +211,11 @@ def resolve(site: ir.Site, part: PartV, ctx: Context) -> ir.Site:
 
     _, pos = ctx.data_axes(part)
     at = site.index("pos")
-    if isinstance(at, ir.Const) and isinstance(at.value, int) and pos.size is not None and at.value >= pos.size:
+    number = at.value if isinstance(at, ir.Const) and isinstance(at.value, int) else None
+    if number is not None and pos.size is not None and number >= pos.size:
         raise fail(
             "MI0406",
-            f"no row has a position {at.value}",
+            f"no row has a position {number}",
             site.span,
             label=f"the longest row has {pos.size} tokens",
             help="positions count from 0; a column such as `.end` fits every row",
