@@ -53,6 +53,8 @@ def array(table: ResultTable) -> np.ndarray[Any, Any]:
     shape = tuple(max(places) + 1 for places in keys)
     assert len(table) == int(np.prod(shape)), f"{table.title} has {len(table)} rows for a grid of {shape}"
     out = np.full(shape, np.nan)
+    if not keys:
+        return table.value.reshape(())
     out[tuple(np.array(places) for places in keys)] = table.value
     return out
 
