@@ -15,7 +15,7 @@ import click
 from midsl import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
-PASSES = ("cse", "dce", "push_selects", "fuse_captures", "batch_sweeps")
+PASSES = ("cse", "dce", "push_selects", "fuse_captures", "batch_sweeps", "cut_cones", "share_prefix")
 
 
 class Commands(click.Group):

@@ -86,6 +86,10 @@ class Runner:
 
     `blocks` maps node names to block indices, for the counts. Nodes after one that calls `marker` have
     a backward pass, which is counted with them: it goes to activations only, never to weights.
+
+    With `cones`, nodes that no edit reaches make up the *prefix*: it runs once, whatever the number of
+    lanes, and its values are repeated for the lanes where an edited node needs them. Legal because an
+    edit changes nothing upstream of it; so the prefix is the same in every lane.
     """
 
     def __init__(
@@ -94,50 +98,90 @@ class Runner:
         module: torch.nn.Module,
         blocks: Mapping[str, int],
         marker: Callable[..., Any] | None = None,
+        cones: bool = True,
     ) -> None:
         self.nodes = list(graph.nodes)
-        self.backward: set[fx.Node] = set()
-        for node in self.nodes:
-            if (
-                node.op == "call_function"
-                and node.target is marker
-                or self.backward & set(node.all_input_nodes)
-            ):
-                self.backward.add(node)
+        self.backward = _after(self.nodes, lambda n: marker is not None and n.target is marker)
+        fixed = ("placeholder", "get_attr", "output")
+        self.dirty = {n for n in self.nodes if n.op not in fixed}
+        if cones:
+            self.dirty = _after(self.nodes, lambda n: getattr(n.target, "per_lane", False))
         self.blocks = blocks
         self.attrs = {n: _fetch(module, str(n.target)) for n in self.nodes if n.op == "get_attr"}
+        self.batch = _batch_symbol(self.nodes)
+        self.clean = [n for n in self.nodes if n not in self.dirty and n.op not in ("get_attr", "output")]
+        self.later = [n for n in self.nodes if n in self.dirty or n.op == "output"]
+        used = {a for n in self.later for a in n.all_input_nodes}
+        self.boundary = {a for a in used if a not in self.dirty and a.op != "get_attr"}
+
+    def prefix(self, inputs: list[Tensor], counts: Counts | None = None) -> dict[fx.Node, Any]:
+        """Run what no edit can change, once for all lanes; keep what the rest needs of it."""
+        values = dict(zip((n for n in self.clean if n.op == "placeholder"), inputs, strict=True))
+        steps = [n for n in self.clean if n.op != "placeholder"]
+        return self._run(steps, values, self.boundary, bool(inputs) and inputs[0].is_meta, counts)
+
+    def rest(self, prefix: Mapping[fx.Node, Any], lanes: int, counts: Counts | None = None) -> Any:
+        """Run what edits can change, for a stack of lanes: values of the prefix are repeated for each."""
+        meta = any(isinstance(v, Tensor) and v.is_meta for v in prefix.values())
+        values = {n: self._stack(n, v, lanes) for n, v in prefix.items()}
+        end = self.later[-1]
+        found = self._run(self.later[:-1], values, set(end.all_input_nodes), meta, counts)
+        return fx.map_arg(end.args, lambda n: self.attrs[n] if n in self.attrs else found[n])[0]
+
+    def __call__(self, inputs: list[Tensor], counts: Counts | None = None, lanes: int = 1) -> Any:
+        """Run both parts; on meta inputs nothing is computed."""
+        return self.rest(self.prefix(inputs, counts), lanes, counts)
+
+    def _stack(self, node: fx.Node, value: Any, lanes: int) -> Any:
+        """A value of the prefix for all lanes: repeated along the dimension that holds the examples."""
+        if lanes == 1:
+            return value
+        val = node.meta.get("val")
+        if isinstance(value, Tensor):
+            if not isinstance(val, Tensor):
+                raise AssertionError(f"{node.name} has no recorded shape")
+            times = [lanes if self._of_batch(size) else 1 for size in val.shape]
+            return value.repeat(times) if any(t > 1 for t in times) else value
+        if isinstance(value, int) and self._of_batch(val):
+            return value * lanes
+        return value
+
+    def _of_batch(self, size: Any) -> bool:
+        symbols = getattr(getattr(getattr(size, "node", None), "expr", None), "free_symbols", ())
+        return self.batch is not None and self.batch in symbols
+
+    def _run(
+        self,
+        nodes: list[fx.Node],
+        values: dict[fx.Node, Any],
+        keep: set[fx.Node],
+        meta: bool,
+        counts: Counts | None,
+    ) -> dict[fx.Node, Any]:
+        """Run nodes in order; what has no later use and is not to be kept is let go."""
         last: dict[fx.Node, fx.Node] = {}
-        for node in self.nodes:
+        for node in nodes:
             for used in node.all_input_nodes:
                 last[used] = node
-        self.dead: dict[fx.Node, list[fx.Node]] = {}
+        dead: dict[fx.Node, list[fx.Node]] = {}
         for used, by in last.items():
-            if used.op != "get_attr":
-                self.dead.setdefault(by, []).append(used)
-
-    def __call__(self, inputs: list[Tensor], counts: Counts | None = None) -> Any:
-        """Run on inputs in placeholder order; on meta inputs nothing is computed."""
-        meta = bool(inputs) and inputs[0].is_meta
-        values: dict[fx.Node, Any] = {}
-        feed = iter(inputs)
-        live = 0
+            if used not in keep and used.op != "get_attr":
+                dead.setdefault(by, []).append(used)
         held: dict[fx.Node, int] = {}
-        for node in self.nodes:
-            if node.op == "placeholder":
-                values[node] = next(feed)
-                continue
-            if node.op == "get_attr":
-                attr = self.attrs[node]
-                values[node] = attr.to("meta") if meta and isinstance(attr, Tensor) else attr
-                continue
-            args = fx.map_arg(node.args, values.__getitem__)
-            if node.op == "output":
-                return args[0]
-            kwargs = fx.map_arg(node.kwargs, values.__getitem__)
+        live = 0
+
+        def value_of(node: fx.Node) -> Any:
+            if node.op != "get_attr":
+                return values[node]
+            attr = self.attrs[node]
+            return attr.to("meta") if meta and isinstance(attr, Tensor) else attr
+
+        for node in nodes:
+            args, kwargs = fx.map_arg(node.args, value_of), fx.map_arg(node.kwargs, value_of)
             if meta:
                 args, kwargs = fx.node.map_aggregate(args, _on_meta), fx.node.map_aggregate(kwargs, _on_meta)
             if node.op == "call_function":
-                out = node.target(*args, **kwargs)
+                out = node.target(*args, **kwargs)  # type: ignore[operator]
             elif node.op == "call_method":
                 out = getattr(args[0], str(node.target))(*args[1:], **kwargs)
             else:
@@ -149,10 +193,10 @@ class Runner:
                 live += held[node]
                 counts.total_bytes += held[node]
                 counts.peak_bytes = max(counts.peak_bytes, live)
-            for gone in self.dead.get(node, ()):
+            for gone in dead.get(node, ()):
                 values.pop(gone)
                 live -= held.pop(gone, 0)
-        raise AssertionError("a graph without an output")
+        return {n: values[n] for n in keep if n in values}
 
     def _count(self, node: fx.Node, args: Any, out: Any, counts: Counts) -> None:
         rule = _FLOPS.get(node.target)
@@ -165,6 +209,26 @@ class Runner:
         block = self.blocks.get(node.name)
         if block is not None:
             counts.by_block[block] = counts.by_block.get(block, 0) + n
+
+
+def _after(nodes: list[fx.Node], starts: Callable[[fx.Node], bool]) -> set[fx.Node]:
+    """The nodes that `starts` picks, and everything computed from them."""
+    found: set[fx.Node] = set()
+    for node in nodes:
+        if node.op != "output" and (
+            (node.op == "call_function" and starts(node)) or any(a in found for a in node.all_input_nodes)
+        ):
+            found.add(node)
+    return found
+
+
+def _batch_symbol(nodes: list[fx.Node]) -> Any:
+    """The symbol that stands for the number of rows, from the recorded shape of the first input."""
+    for node in nodes:
+        if node.op == "placeholder" and isinstance(node.meta.get("val"), Tensor):
+            size = node.meta["val"].shape[0]
+            return getattr(getattr(size, "node", None), "expr", None)
+    return None
 
 
 def _on_meta(value: Any) -> Any:

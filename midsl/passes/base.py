@@ -26,10 +26,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How runs are grouped and stacked; what `fuse_captures` and `batch_sweeps` decide."""
+    """How runs are grouped and stacked, as the passes that bear these names decide."""
 
     fuse: bool = False
     batch: bool = False
+    cones: bool = False
+    board: bool = False
 
 
 PassFn = Callable[[Program, Facts, Outcome], Program]

@@ -10,10 +10,12 @@ from midsl.ir.verify import verify
 from midsl.passes.base import Outcome, PassFn, Schedule
 from midsl.passes.batch_sweeps import batch_sweeps
 from midsl.passes.cse import cse
+from midsl.passes.cut_cones import cut_cones
 from midsl.passes.dce import dce
 from midsl.passes.expand_sites import expand_sites
 from midsl.passes.fuse_captures import fuse_captures
 from midsl.passes.push_selects import push_selects
+from midsl.passes.share_prefix import share_prefix
 from midsl.sema.facts import Facts
 
 PASSES: tuple[tuple[str, PassFn], ...] = (
@@ -23,6 +25,8 @@ PASSES: tuple[tuple[str, PassFn], ...] = (
     ("push_selects", push_selects),
     ("fuse_captures", fuse_captures),
     ("batch_sweeps", batch_sweeps),
+    ("cut_cones", cut_cones),
+    ("share_prefix", share_prefix),
 )
 REQUIRED = ("expand_sites",)
 OPTIONAL = tuple(n for n, _ in PASSES if n not in REQUIRED)
@@ -47,5 +51,10 @@ def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optim
         program = run(program, facts, outcome)
         verify(program)
         outcomes.append(outcome)
-    schedule = Schedule(fuse="fuse_captures" not in off, batch="batch_sweeps" not in off)
+    schedule = Schedule(
+        fuse="fuse_captures" not in off,
+        batch="batch_sweeps" not in off,
+        cones="cut_cones" not in off,
+        board="share_prefix" not in off and "cut_cones" not in off,
+    )
     return Optimised(program, tuple(outcomes), schedule)

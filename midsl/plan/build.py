@@ -14,6 +14,8 @@ from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.types import PlainType, TensorType
 from midsl.passes.base import Schedule
+from midsl.passes.cut_cones import computed
+from midsl.passes.share_prefix import boards
 from midsl.plan.evaluate import generalise, has_self
 from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
 
@@ -110,11 +112,15 @@ class _Builder:
     def _steps_of(self, run: ir.Forward) -> list[RunStep]:
         outputs = list(self.outputs.get(run.digest, {}).values())
         grads = list(self.grads.get(run.digest, {}).values())
-        sweeps = ir.sweeps_of(run)
         if self.schedule.fuse:
-            return [RunStep(run, sweeps, outputs, grads, self.schedule.batch)]
-        alone = [RunStep(run, sweeps, [o], [], self.schedule.batch) for o in outputs]
-        return alone + [RunStep(run, sweeps, [], [g], self.schedule.batch) for g in grads]
+            return [self._step(run, outputs, grads)]
+        return [self._step(run, [o], []) for o in outputs] + [self._step(run, [], [g]) for g in grads]
+
+    def _step(self, run: ir.Forward, outputs: list[ir.Node], grads: list[ir.Grad]) -> RunStep:
+        stacked = self.schedule.batch
+        cones = stacked and self.schedule.cones and not computed(run)
+        board = cones and self.schedule.board and boards(run)
+        return RunStep(run, ir.sweeps_of(run), outputs, grads, stacked, cones, board)
 
     # -- placing expressions
 

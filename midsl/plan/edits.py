@@ -47,6 +47,8 @@ class EditOp:
     evaluator: Evaluator
     chunk: Chunk | None = None
     __name__: str = "edit"
+    per_lane: bool = True
+    """Marks the node for the runner: what follows differs from lane to lane."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the edits to a graph node's value."""

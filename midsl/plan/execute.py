@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -15,9 +16,10 @@ from midsl.plan.capture import Captured
 from midsl.plan.domains import Table
 from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import POINT, Env, Evaluator, Stored
+from midsl.plan.hooked import Hooked
 from midsl.plan.keys import Key
 from midsl.plan.lower import Lowered
-from midsl.plan.session import Prepared, Session
+from midsl.plan.session import Piece, Prepared, Session
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
 
@@ -40,31 +42,43 @@ class Executor:
         tokens = torch.from_numpy(p.part.tokens)
         mask = (torch.arange(p.length)[None, :] < torch.from_numpy(p.part.lengths)[:, None]).to(torch.int64)
         table = Table.product(step.sweeps, self.evaluator.domains)
-        kept: dict[str, list[NT]] = {n.digest: [] for n in [*step.outputs, *step.grads]}
+        kept = {n.digest: _Kept(p.lanes, len(p.part)) for n in [*step.outputs, *step.grads]}
         fired: dict[str, int] = {}
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
-        for lanes, rows in p.chunks:
-            chunk = Chunk(table.rows(torch.arange(lanes.start, lanes.stop)), rows, fired)
-            counts = Counts()
-            work = p.lowered.count((lanes.stop - lanes.start) * (rows.stop - rows.start), p.length)
-            with threads_for(work.flops), torch.set_grad_enabled(bool(step.grads)):
-                values = p.lowered.run(tokens, mask, chunk, counts)
+        before: Piece | None = None
+        ahead: Any = None
+        for piece in p.pieces:
+            lowered = piece.lowered
+            chunk = Chunk(table.rows(piece.lanes), piece.rows, fired)
+            work = lowered.count(piece.height, len(piece.lanes), p.length).flops
+            with threads_for(work), torch.set_grad_enabled(bool(step.grads)):
+                if not piece.same_prefix(before):
+                    ahead, counts = None, Counts()
+                    ahead = lowered.prefix(tokens, mask, piece.rows, counts)
+                    self.session.add(totals, p, counts)
+                counts = Counts()
+                values = lowered.run(ahead, chunk, counts)
                 captured = Captured(
-                    step.run, values, self.evaluator.rows, self.evaluator.domains, p.lowered.projection
+                    step.run, values, self.evaluator.rows, self.evaluator.domains, lowered.projection
                 )
-                self._collect(step, captured, chunk, kept)
+                for digest, value in self._collect(step, captured, chunk, piece):
+                    kept[digest].put(value, piece)
             self.session.add(totals, p, counts)
             del values, captured
-            p.lowered.release()
-            yield (lanes.stop - lanes.start) * (rows.stop - rows.start)
+            lowered.release()
+            before = piece
+            yield piece.height * len(piece.lanes)
         self._check_fired(step, fired, p)
         for node in [*step.outputs, *step.grads]:
-            sweeps = self._sweep_order(step, node)
-            self.evaluator.store[node.digest] = self._join(kept[node.digest], p.chunks, sweeps)
-            totals.bytes += self.evaluator.store[node.digest].value.data.numel() * 4
-        if p.lowered.projection is not None:
-            totals.flops += p.lowered.projection.flops
-            p.lowered.projection.flops = 0
+            stored = Stored(self._sweep_order(step, node), kept[node.digest].value())
+            if not stored.sweeps:
+                stored = Stored((), NT(stored.value.data[0], stored.value.axes[1:]))
+            self.evaluator.store[node.digest] = stored
+            totals.bytes += stored.value.data.numel() * 4
+        for projection in {id(x.lowered): x.lowered.projection for x in p.pieces}.values():
+            if projection is not None:
+                totals.flops += projection.flops
+                projection.flops = 0
         totals.peak_bytes += totals.bytes
         done.add(totals)
 
@@ -72,7 +86,10 @@ class Executor:
         own = {s.digest for s in step.sweeps}
         return (*step.sweeps, *(s for s in ir.sweeps_of(node) if s.digest not in own))
 
-    def _collect(self, step: RunStep, captured: Captured, chunk: Chunk, kept: dict[str, list[NT]]) -> None:
+    def _collect(
+        self, step: RunStep, captured: Captured, chunk: Chunk, piece: Piece
+    ) -> Iterator[tuple[str, NT]]:
+        """The values that a piece leaves, by the digest of their node: "@" first."""
         memos: dict[tuple[str, ...], tuple[Env, dict[str, NT]]] = {}
         unswept: dict[str, NT] = {}
 
@@ -89,15 +106,13 @@ class Executor:
 
         for node in step.outputs:
             env, memo = scene(node)
-            value = self.evaluator.eval(node, env, memo)
-            kept[node.digest].append(_pointwise(value, env))
+            yield node.digest, _pointwise(self.evaluator.eval(node, env, memo), env)
         if step.grads:
-            self._gradients(step, captured, chunk, scene, kept)
+            yield from self._gradients(step, captured, chunk, scene, piece.lowered)
 
     def _gradients(
-        self, step: RunStep, captured: Captured, chunk: Chunk, scene: Scene, kept: dict[str, list[NT]]
-    ) -> None:
-        lowered = self.session.prepare(step).lowered
+        self, step: RunStep, captured: Captured, chunk: Chunk, scene: Scene, lowered: Lowered | Hooked
+    ) -> Iterator[tuple[str, NT]]:
         assert isinstance(lowered, Lowered), "gradients are taken in a graph"
         for grad in step.grads:
             env, memo = scene(grad.scalar)
@@ -123,38 +138,22 @@ class Executor:
             assert env.table is not None
             at = env.table.flat(self._sweep_order(step, grad.scalar), self.evaluator.domains)
             env = replace(env, lanes=at - at.min())
-            kept[grad.digest].append(_pointwise(source.read(grad.site, env), env))
-
-    def _join(
-        self, parts: list[NT], chunks: list[tuple[slice, slice]], sweeps: tuple[ir.Sweep, ...]
-    ) -> Stored:
-        """Put the chunks' values together: rows side by side, then lanes one after the other."""
-        lanes: list[NT] = []
-        current: list[NT] = []
-        start: int | None = None
-        for value, (lane, _) in zip(parts, chunks, strict=True):
-            if lane.start != start and current:
-                lanes.append(_cat(current, "batch"))
-                current = []
-            start = lane.start
-            current.append(value)
-        lanes.append(_cat(current, "batch"))
-        whole = _cat(lanes, POINT)
-        if not sweeps:
-            whole = NT(whole.data[0], whole.axes[1:])
-        return Stored(sweeps, whole)
+            yield grad.digest, _pointwise(source.read(grad.site, env), env)
 
     def _check_fired(self, step: RunStep, fired: dict[str, int], p: Prepared) -> None:
         """Every write must have fired as often as the plan says: never a silent no-op."""
-        copies = len({(r.start, r.stop) for _, r in p.chunks})
-        domains = self.evaluator.domains
+        table = Table.product(step.sweeps, self.evaluator.domains)
         for edit in step.run.edits:
             index = edit.site.index("layer")
-            layers = [op.key[1] for op in p.lowered.ops if edit in op.edits]
-            want = p.lanes * copies * len(layers)
-            if isinstance(index, ir.Coord):  # each lane edits the layer of its own point
-                points = [point[index.index] for point in domains.points[index.sweep.digest]]
-                want = p.lanes * copies * sum(map(points.count, layers)) // len(points)
+            want = 0
+            for piece in p.pieces:
+                layers = [op.key[1] for op in piece.lowered.ops if edit in op.edits]
+                if isinstance(index, ir.Coord):  # each lane edits the layer of its own point
+                    column = self.evaluator.domains.column(index.sweep, index.index)
+                    mine = column[table.index[index.sweep.digest][piece.lanes]].tolist()
+                    want += sum(1 for layer in mine if layer in layers)
+                else:
+                    want += len(piece.lanes) * len(layers)
             if fired.get(edit.digest, 0) != want:
                 raise AssertionError(
                     f"an edit at {edit.site.name} fired {fired.get(edit.digest, 0)} times, planned {want}"
@@ -170,10 +169,35 @@ def _pointwise(value: NT, env: Env) -> NT:
     return value.permute_to((POINT, *(a for a in value.axes if a != POINT)))
 
 
-def _cat(parts: list[NT], axis: str) -> NT:
-    if len(parts) == 1:
-        return parts[0]
-    assert axis in parts[0].axes, f"chunks of a value without `{axis}`"
-    return NT(
-        torch.cat([p.permute_to(parts[0].axes).data for p in parts], dim=parts[0].dim(axis)), parts[0].axes
-    )
+class _Kept:
+    """One value while its pieces come in: lanes and rows in whatever order."""
+
+    def __init__(self, lanes: int, rows: int) -> None:
+        self.lanes, self.rows = lanes, rows
+        self.buffer: NT | None = None
+
+    def put(self, value: NT, piece: Piece) -> None:
+        """Take the value of one piece: axes "@" (lanes, then points of further sweeps), and the rest."""
+        if len(piece.lanes) == self.lanes and piece.height == self.rows and self.buffer is None:
+            order = piece.lanes.argsort()
+            straight = bool((order == torch.arange(self.lanes)).all())
+            if straight:
+                self.buffer = value
+                return
+        more = value.size(POINT) // len(piece.lanes)
+        sizes = {a: self.rows if a == "batch" else n for a, n in value.sizes.items()}
+        sizes[POINT] = self.lanes * more
+        if self.buffer is None:
+            self.buffer = NT(value.data.new_empty(list(sizes.values())), value.axes)
+        assert "batch" in value.axes or piece.height == self.rows, "pieces of a value without `batch`"
+        value = value.permute_to(self.buffer.axes)
+        places = (piece.lanes[:, None] * more + torch.arange(more)[None, :]).reshape(-1)
+        target = self.buffer.data
+        if "batch" in value.axes:
+            target = target.narrow(self.buffer.dim("batch"), piece.rows.start, piece.height)
+        target[places] = value.data
+
+    def value(self) -> NT:
+        """The whole value, once all pieces are in."""
+        assert self.buffer is not None
+        return self.buffer

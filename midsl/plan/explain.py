@@ -179,8 +179,12 @@ def _run_reason(session: Session, step: RunStep) -> str:
     if step.sweeps:
         how = "stacked as lanes" if step.stacked else "one at a time"
         names = ", ".join(s.name for s in step.sweeps)
-        chunks = "in one chunk" if len(p.chunks) == 1 else f"in {len(p.chunks)} chunks"
+        chunks = "in one chunk" if len(p.pieces) == 1 else f"in {len(p.pieces)} chunks"
         said.append(f"{p.lanes} points of {names} {how}, {chunks}")
+        if step.board:
+            said.append("each joins at the layer that it edits")
+        elif step.cones and step.run.edits:
+            said.append("what no edit changes runs once")
     else:
         said.append(
             "shared by all that reads it" if len(step.outputs) + len(step.grads) > 1 else "needed once"

@@ -34,17 +34,25 @@ class Hooked:
     run_node: ir.Forward
     projection: None = None
 
-    def count(self, rows: int, length: int) -> Counts:
-        """One unit per block and row: see ``Session.whole``."""
-        return Counts(by_block=dict.fromkeys(range(self.model.info.sizes.get("layer", 0)), rows))
+    def count(self, rows: int, lanes: int, length: int) -> Counts:
+        """One unit per block and row: see ``Session._whole``."""
+        return Counts(by_block=dict.fromkeys(range(self.model.info.sizes.get("layer", 0)), rows * lanes))
 
-    def run(self, tokens: Tensor, mask: Tensor, chunk: Chunk, counts: Counts) -> dict[Key, NT]:
+    def parts(self, rows: int, lanes: int, length: int, again: bool = False) -> list[Counts]:
+        """Whole forwards: no part is shared."""
+        return [self.count(rows, lanes, length)]
+
+    def prefix(self, tokens: Tensor, mask: Tensor, rows: slice, counts: Counts) -> tuple[Tensor, Tensor]:
+        """Nothing runs ahead of the lanes."""
+        return tokens[rows], mask[rows]
+
+    def run(self, prefix: tuple[Tensor, Tensor], chunk: Chunk, counts: Counts) -> dict[Key, NT]:
         """Run one chunk of lanes, as ``Lowered.run``."""
         for op in self.ops:
             op.chunk = chunk
         lanes = chunk.table.size
-        ids, attend = tokens[chunk.rows].repeat(lanes, 1), mask[chunk.rows].repeat(lanes, 1)
-        counts.add(self.count(int(ids.shape[0]), int(ids.shape[1])))
+        ids, attend = prefix[0].repeat(lanes, 1), prefix[1].repeat(lanes, 1)
+        counts.add(self.count(int(prefix[0].shape[0]), lanes, int(prefix[0].shape[1])))
         try:
             found = self.model.run(ids, attend, {op.key: op for op in self.ops}, self.captures)
         except SiteConflict as err:

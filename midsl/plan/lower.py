@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -26,6 +27,7 @@ from midsl.plan.keys import Key, axes_of, edits_by_key
 from midsl.plan.project import Projection
 
 PROJECTED: Key = ("logits", None)
+Prefix = Mapping[fx.Node, Any]
 
 
 @dataclass
@@ -39,27 +41,38 @@ class Lowered:
     ops: tuple[EditOp, ...]
     sizes: Mapping[str, int]
     projection: Projection | None
-    counted: dict[tuple[int, int], Counts] = field(default_factory=dict)
+    counted: dict[tuple[int, int, int], tuple[Counts, Counts]] = field(default_factory=dict)
     leaves: dict[Key, Tensor] = field(default_factory=dict)
     """What the latest chunk captured, as the graph has it: gradients are taken of these tensors."""
 
-    def count(self, rows: int, length: int) -> Counts:
-        """What a run over `rows` rows of `length` tokens costs; nothing is computed."""
-        if (rows, length) in self.counted:
-            return self.counted[rows, length]
-        counts = self.counted[rows, length] = Counts()
-        ids = torch.zeros(rows, length, dtype=torch.int64, device="meta")
-        with torch.no_grad():
-            self.runner([ids, ids], counts)
-        return counts
+    def parts(self, rows: int, lanes: int, length: int, again: bool = False) -> list[Counts]:
+        """What a piece costs: the prefix (unless the piece before had the same), and the lanes."""
+        key = (rows, lanes, length)
+        if key not in self.counted:
+            prefix, rest = Counts(), Counts()
+            ids = torch.zeros(rows, length, dtype=torch.int64, device="meta")
+            with torch.no_grad():
+                self.runner.rest(self.runner.prefix([ids, ids], prefix), lanes, rest)
+            self.counted[key] = (prefix, rest)
+        return [*(() if again else self.counted[key][:1]), self.counted[key][1]]
 
-    def run(self, tokens: Tensor, mask: Tensor, chunk: Chunk, counts: Counts) -> dict[Key, NT]:
+    def count(self, rows: int, lanes: int, length: int) -> Counts:
+        """What a piece costs in all."""
+        total = Counts()
+        for part in self.parts(rows, lanes, length):
+            total.add(part)
+        return total
+
+    def prefix(self, tokens: Tensor, mask: Tensor, rows: slice, counts: Counts) -> Prefix:
+        """Run what no edit can change, for some rows."""
+        return self.runner.prefix([tokens[rows], mask[rows]], counts)
+
+    def run(self, prefix: Prefix, chunk: Chunk, counts: Counts) -> dict[Key, NT]:
         """Run one chunk of lanes: every captured site with axes ("@", batch, ...)."""
         for op in self.ops:
             op.chunk = chunk
         lanes = chunk.table.size
-        ids, attend = tokens[chunk.rows].repeat(lanes, 1), mask[chunk.rows].repeat(lanes, 1)
-        outputs = self.runner([ids, attend], counts)
+        outputs = self.runner.rest(prefix, lanes, counts)
         self.leaves = dict(zip(self.captures, outputs, strict=True))
         return {key: self.name(key, out, lanes) for key, out in self.leaves.items()}
 
@@ -81,12 +94,22 @@ def lower(
     gradients: Collection[Key],
     evaluator: Evaluator,
     project: bool,
+    cones: bool = True,
+    layers: Mapping[str, set[int]] | None = None,
 ) -> Lowered:
     """Build the graph of one run.
 
-    `gradients` are captured keys at which gradients are taken; `project` leaves out the unembedding.
+    `gradients` are captured keys at which gradients are taken; `project` leaves out the unembedding;
+    `cones` computes only once what no edit can change. `layers` names, by edit digest, the layers that
+    the lanes at hand edit, where these are not all.
     """
     writes = edits_by_key(run, mg.info, evaluator.domains)
+    if layers is not None:
+        writes = {
+            key: kept
+            for key, edits in writes.items()
+            if (kept := [e for e in edits if key[1] is None or key[1] in layers[e.digest]])
+        }
     wanted = [k for k in dict.fromkeys(captures) if not (project and k == PROJECTED)]
     try:
         graph, nodes = specialise(mg, {*wanted, *writes}, set(writes))
@@ -124,7 +147,7 @@ def lower(
     ops = [op for op in ops if op in alive]  # an edit after all that is read is not made
     blocks = {n.name: n.meta["block"] for n in graph.nodes if "block" in n.meta}
     return Lowered(
-        Runner(graph, mg.gm, blocks, _require_grad),
+        Runner(graph, mg.gm, blocks, _require_grad, cones),
         tuple(wanted),
         nodes,
         axes,
@@ -148,6 +171,9 @@ def _require_grad(x: Tensor) -> Tensor:
     if x.is_meta or x.requires_grad:
         return x
     return x.detach().requires_grad_(True)
+
+
+_require_grad.per_lane = True  # type: ignore[attr-defined]  # lanes must not share what they differ by
 
 
 def _projection(mg: ModelGraph) -> Projection:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from midsl.backends.eager import Counts, Runner
 from midsl.data.dataset import Part
@@ -18,7 +19,7 @@ from midsl.graph.info import ModelInfo
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.plan.bound import Bound
-from midsl.plan.domains import Domains
+from midsl.plan.domains import Domains, Table
 from midsl.plan.evaluate import Evaluator, has_self, mixes_rows
 from midsl.plan.hooked import Hooked, hook
 from midsl.plan.inputs import Rows
@@ -30,18 +31,39 @@ from midsl.plan.steps import Plan, RunStep
 from midsl.plan.totals import Totals
 
 
+@dataclass(frozen=True)
+class Piece:
+    """Some lanes over some rows: what a lowered graph does at once."""
+
+    lowered: Lowered | Hooked
+    lanes: Tensor
+    """Which points of the run's sweeps: int64 [lanes]."""
+    rows: slice
+
+    @property
+    def height(self) -> int:
+        return int(self.rows.stop - self.rows.start)
+
+    def same_prefix(self, other: Piece | None) -> bool:
+        """Whether what no edit can change is the same as in another piece."""
+        return other is not None and self.lowered is other.lowered and self.rows == other.rows
+
+
 @dataclass
 class Prepared:
-    """A run with its graph, its rows and the chunks that it is done in."""
+    """A run with its graphs, its rows and the pieces that it is done in."""
 
     step: RunStep
-    lowered: Lowered | Hooked
     part: Part
     lanes: int
-    chunks: list[tuple[slice, slice]]
-    """(lanes, rows) of each chunk."""
+    pieces: list[Piece]
     blocks: dict[int, int]
-    """FLOPs of each whole block for one pass over all rows, unedited: the unit of `layer_tokens`."""
+    """FLOPs of each whole block for one row, unedited: the unit of `layer_tokens`."""
+
+    @property
+    def lowered(self) -> Lowered | Hooked:
+        """The graph, where there is one; the first of them where lanes board at different layers."""
+        return self.pieces[0].lowered
 
     @property
     def length(self) -> int:
@@ -80,7 +102,9 @@ class Session:
         reads = self.reads(step)
         captures = [k for r in reads for k in self.keys(engine.info, r.site)]
         gradients = [k for g in step.grads for k in self.keys(engine.info, g.site)]
-        lowered: Lowered | Hooked
+        part = self.bound.part(step.run.data)
+        lanes = self.lane_count(step)
+        groups: list[tuple[Tensor, Lowered | Hooked]] = []
         if isinstance(engine, HookModel):
             if gradients:
                 raise fail(
@@ -89,16 +113,43 @@ class Session:
                     step.run.span,
                     label=engine.info.why,
                 )
-            lowered = hook(engine, step.run, captures, self.evaluator)
+            groups.append((torch.arange(lanes), hook(engine, step.run, captures, self.evaluator)))
         else:
             project = self._projects(engine, step, reads)
-            lowered = lower(engine, step.run, [*captures, *gradients], gradients, self.evaluator, project)
-        part = self.bound.part(step.run.data)
-        lanes = self.lane_count(step)
-        chunks = self._chunks(step, lowered, part, lanes)
+            every = [*captures, *gradients]
+            for chosen, layers in self._boardings(engine.info, step, lanes):
+                lowered = lower(
+                    engine, step.run, every, gradients, self.evaluator, project, step.cones, layers
+                )
+                groups.append((chosen, lowered))
+        pieces = [p for chosen, lowered in groups for p in self._pieces(step, lowered, part, chosen)]
         blocks = self._whole(engine, step, int(part.tokens.shape[1]))
-        done = self.prepared[id(step)] = Prepared(step, lowered, part, lanes, chunks, blocks)
+        done = self.prepared[id(step)] = Prepared(step, part, lanes, pieces, blocks)
         return done
+
+    def _boardings(
+        self, info: ModelInfo, step: RunStep, lanes: int
+    ) -> list[tuple[Tensor, dict[str, set[int]] | None]]:
+        """Lanes by the first layer that they edit, and the layers that each edit touches in a group."""
+        if not step.board or step.grads or not step.sweeps or not step.run.edits:
+            return [(torch.arange(lanes), None)]
+        table = Table.product(step.sweeps, self.evaluator.domains)
+        touched: dict[str, list[set[int]]] = {}
+        for edit in step.run.edits:
+            index = edit.site.index("layer")
+            if isinstance(index, ir.Coord):
+                column = self.evaluator.domains.column(index.sweep, index.index)
+                touched[edit.digest] = [{int(i)} for i in column[table.index[index.sweep.digest]]]
+            else:
+                layers = {k[1] for k in self.keys(info, edit.site) if k[1] is not None}
+                touched[edit.digest] = [layers or {-1}] * lanes
+        first = [min(min(t[i]) for t in touched.values()) for i in range(lanes)]
+        groups: list[tuple[Tensor, dict[str, set[int]] | None]] = []
+        for layer in sorted(set(first)):
+            chosen = [i for i in range(lanes) if first[i] == layer]
+            layers_of = {digest: set().union(*(t[i] for i in chosen)) for digest, t in touched.items()}
+            groups.append((torch.tensor(chosen), layers_of))
+        return groups
 
     def reads(self, step: RunStep) -> list[ir.Read]:
         """The reads of this run that its outputs and gradients are made of."""
@@ -139,14 +190,12 @@ class Session:
             lanes *= self.sizing.points_of(s)
         return lanes
 
-    def _chunks(
-        self, step: RunStep, lowered: Lowered | Hooked, part: Part, lanes: int
-    ) -> list[tuple[slice, slice]]:
+    def _pieces(self, step: RunStep, lowered: Lowered | Hooked, part: Part, lanes: Tensor) -> list[Piece]:
         rows, length = len(part), int(part.tokens.shape[1])
-        one, two = lowered.count(1, length).peak_bytes, lowered.count(2, length).peak_bytes
+        one, two = lowered.count(1, 1, length).peak_bytes, lowered.count(2, 1, length).peak_bytes
         per_row = max(1, two - one)
         if step.grads:  # every activation stays until the backward pass
-            per_row = one = lowered.count(1, length).total_bytes
+            per_row = one = lowered.count(1, 1, length).total_bytes
         budget = Budget(max(0, one - per_row), per_row)
         room = int((self.available - self._kept_bytes(step)) * 0.6)
         fits = budget.rows(
@@ -164,18 +213,13 @@ class Session:
                     exit_code=4,
                 )
             fits = rows
-        if not step.stacked:
-            fits = min(fits, rows)
-        if fits >= rows:
-            width = 1 if not step.stacked else max(1, fits // rows)
-            spans = [(slice(i, min(i + width, lanes)), slice(0, rows)) for i in range(0, lanes, width)]
-        else:
-            spans = [
-                (slice(i, i + 1), slice(j, min(j + fits, rows)))
-                for i in range(lanes)
-                for j in range(0, rows, fits)
-            ]
-        return spans
+        height = min(fits, rows)
+        width = max(1, fits // height) if step.stacked and fits >= rows else 1
+        return [
+            Piece(lowered, lanes[i : i + width], slice(j, min(j + height, rows)))
+            for j in range(0, rows, height)
+            for i in range(0, len(lanes), width)
+        ]
 
     def _kept_bytes(self, step: RunStep) -> int:
         """Bytes of the values that this step leaves behind."""
@@ -214,12 +258,12 @@ class Session:
         """What a run will cost."""
         p = self.prepare(step)
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
-        shapes: dict[int, Counts] = {}
-        for lanes, rows in p.chunks:
-            n = (lanes.stop - lanes.start) * (rows.stop - rows.start)
-            if n not in shapes:
-                shapes[n] = p.lowered.count(n, p.length)
-            self.add(totals, p, shapes[n])
+        before: Piece | None = None
+        for piece in p.pieces:
+            again = piece.same_prefix(before)
+            for counts in piece.lowered.parts(piece.height, len(piece.lanes), p.length, again):
+                self.add(totals, p, counts)
+            before = piece
         totals.flops += self.projection_flops(step, p)
         totals.bytes = sum(self.sizing.kept_elements(n, p.part) * 4 for n in [*step.outputs, *step.grads])
         totals.peak_bytes += totals.bytes
@@ -235,9 +279,10 @@ class Session:
 
     def projection_flops(self, step: RunStep, p: Prepared) -> int:
         """FLOPs of the logits that are projected one by one."""
-        if p.lowered.projection is None:
+        projection = p.lowered.projection
+        if projection is None:
             return 0
-        width = p.lowered.projection.weight.shape[1]
+        width = projection.weight.shape[1]
         return sum(
             2 * width * self.sizing.kept_elements(r, p.part)
             for r in self.reads(step)

@@ -35,6 +35,8 @@ class RunStep:
         grads: gradients to take in this run.
         sweeps: the sweep variables that the run itself depends on: their points are its lanes.
         stacked: lanes share a run (else each point runs alone).
+        cones: what no edit can change is computed once for all lanes.
+        board: lanes join at the first layer that they edit.
     """
 
     run: ir.Forward
@@ -42,6 +44,8 @@ class RunStep:
     outputs: list[ir.Node] = field(default_factory=list)
     grads: list[ir.Grad] = field(default_factory=list)
     stacked: bool = True
+    cones: bool = False
+    board: bool = False
     name: str = ""
     reason: str = ""
 

@@ -158,7 +158,7 @@ def _train(
     warmup = float(options["warmup"])
     table = Table.product((), domains)
     tail: list[float] = []
-    flops = 3 * lowered.count(size, int(part.tokens.shape[1])).flops
+    flops = 3 * lowered.count(size, 1, int(part.tokens.shape[1])).flops
     with progress("training", steps) as advance, threads_for(flops):
         for step in range(steps):
             rows = torch.randint(len(part), (size,), generator=generator).numpy()
@@ -169,7 +169,11 @@ def _train(
                 group["lr"] = float(options["lr"]) * min(1.0, (step + 1) / warmup if warmup else 1.0)
             mask = torch.arange(batch.tokens.shape[1])[None, :] < torch.from_numpy(batch.lengths)[:, None]
             chunk = Chunk(table, slice(0, size))
-            values = lowered.run(torch.from_numpy(batch.tokens), mask.to(torch.int64), chunk, Counts())
+            counts = Counts()
+            ahead = lowered.prefix(
+                torch.from_numpy(batch.tokens), mask.to(torch.int64), slice(0, size), counts
+            )
+            values = lowered.run(ahead, chunk, counts)
             captured = Captured(run, values, evaluator.rows, domains)
             loss = evaluator.eval(
                 node.loss, Env(table, slice(0, size), captured, torch.zeros(1, dtype=torch.int64)), {}

@@ -13,7 +13,7 @@ Advance = Callable[[int, str], None]
 def progress(what: str, total: int) -> Iterator[Advance]:
     """Yield a function ``advance(n, note)``."""
     if not sys.stderr.isatty():
-        yield lambda n, note="": None
+        yield _silent
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -27,4 +27,12 @@ def progress(what: str, total: int) -> Iterator[Advance]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, note="")
-        yield lambda n, note="": bar.update(task, advance=n, note=note)
+
+        def advance(n: int, note: str) -> None:
+            bar.update(task, advance=n, note=note)
+
+        yield advance
+
+
+def _silent(n: int, note: str) -> None:
+    """Progress that nobody watches."""
