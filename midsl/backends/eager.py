@@ -114,10 +114,24 @@ class Runner:
         used = {a for n in self.later for a in n.all_input_nodes}
         self.boundary = {a for a in used if a not in self.dirty and a.op != "get_attr"}
 
-    def prefix(self, inputs: list[Tensor], counts: Counts | None = None) -> dict[fx.Node, Any]:
-        """Run what no edit can change, once for all lanes; keep what the rest needs of it."""
+    def prefix(
+        self, inputs: list[Tensor], counts: Counts | None = None, known: Mapping[str, Any] | None = None
+    ) -> dict[fx.Node, Any]:
+        """Run what no edit can change, once for all lanes; keep what the rest needs of it.
+
+        `known` are values by node name from another cut of the same graph on the same rows: what they
+        give is not computed again.
+        """
         values = dict(zip((n for n in self.clean if n.op == "placeholder"), inputs, strict=True))
-        steps = [n for n in self.clean if n.op != "placeholder"]
+        values |= {n: known[n.name] for n in self.clean if known is not None and n.name in known}
+        needed: set[fx.Node] = set()
+        stack = [n for n in self.boundary if n not in values]
+        while stack:
+            node = stack.pop()
+            if node not in needed:
+                needed.add(node)
+                stack += [a for a in node.all_input_nodes if a not in values and a.op != "get_attr"]
+        steps = [n for n in self.clean if n in needed]
         return self._run(steps, values, self.boundary, bool(inputs) and inputs[0].is_meta, counts)
 
     def rest(self, prefix: Mapping[fx.Node, Any], lanes: int, counts: Counts | None = None) -> Any:

@@ -53,8 +53,9 @@ class Executor:
             work = lowered.count(piece.height, len(piece.lanes), p.length).flops
             with threads_for(work), torch.set_grad_enabled(bool(step.grads)):
                 if not piece.same_prefix(before):
-                    ahead, counts = None, Counts()
-                    ahead = lowered.prefix(tokens, mask, piece.rows, counts)
+                    counts = Counts()
+                    known = ahead if piece.same_rows(before) else None
+                    ahead = lowered.prefix(tokens, mask, piece.rows, counts, known)
                     self.session.add(totals, p, counts)
                 counts = Counts()
                 values = lowered.run(ahead, chunk, counts)

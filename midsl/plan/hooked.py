@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -38,11 +39,13 @@ class Hooked:
         """One unit per block and row: see ``Session._whole``."""
         return Counts(by_block=dict.fromkeys(range(self.model.info.sizes.get("layer", 0)), rows * lanes))
 
-    def parts(self, rows: int, lanes: int, length: int, again: bool = False) -> list[Counts]:
+    def shapes(self, prefix: tuple[Tensor, Tensor], lanes: int) -> Counts:
         """Whole forwards: no part is shared."""
-        return [self.count(rows, lanes, length)]
+        return self.count(int(prefix[0].shape[0]), lanes, int(prefix[0].shape[1]))
 
-    def prefix(self, tokens: Tensor, mask: Tensor, rows: slice, counts: Counts) -> tuple[Tensor, Tensor]:
+    def prefix(
+        self, tokens: Tensor, mask: Tensor, rows: slice, counts: Counts, known: Any = None
+    ) -> tuple[Tensor, Tensor]:
         """Nothing runs ahead of the lanes."""
         return tokens[rows], mask[rows]
 

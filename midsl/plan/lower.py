@@ -41,31 +41,34 @@ class Lowered:
     ops: tuple[EditOp, ...]
     sizes: Mapping[str, int]
     projection: Projection | None
-    counted: dict[tuple[int, int, int], tuple[Counts, Counts]] = field(default_factory=dict)
+    stable: frozenset[str] = frozenset()
+    """Names of the nodes that the exported graph has, before any expansion."""
+    counted: dict[tuple[int, int, int], Counts] = field(default_factory=dict)
     leaves: dict[Key, Tensor] = field(default_factory=dict)
     """What the latest chunk captured, as the graph has it: gradients are taken of these tensors."""
 
-    def parts(self, rows: int, lanes: int, length: int, again: bool = False) -> list[Counts]:
-        """What a piece costs: the prefix (unless the piece before had the same), and the lanes."""
+    def count(self, rows: int, lanes: int, length: int) -> Counts:
+        """What a run of `lanes` lanes over `rows` rows of `length` tokens costs, on its own."""
         key = (rows, lanes, length)
         if key not in self.counted:
-            prefix, rest = Counts(), Counts()
-            ids = torch.zeros(rows, length, dtype=torch.int64, device="meta")
-            with torch.no_grad():
-                self.runner.rest(self.runner.prefix([ids, ids], prefix), lanes, rest)
-            self.counted[key] = (prefix, rest)
-        return [*(() if again else self.counted[key][:1]), self.counted[key][1]]
+            counts = self.counted[key] = Counts()
+            tokens = torch.zeros(rows, length, dtype=torch.int64, device="meta")
+            ahead = self.prefix(tokens, tokens, slice(0, rows), counts)
+            counts.add(self.shapes(ahead, lanes))
+        return self.counted[key]
 
-    def count(self, rows: int, lanes: int, length: int) -> Counts:
-        """What a piece costs in all."""
-        total = Counts()
-        for part in self.parts(rows, lanes, length):
-            total.add(part)
-        return total
+    def shapes(self, prefix: Prefix, lanes: int) -> Counts:
+        """What the lanes cost after a prefix on meta tensors; nothing is computed."""
+        counts = Counts()
+        with torch.no_grad():
+            self.runner.rest(prefix, lanes, counts)
+        return counts
 
-    def prefix(self, tokens: Tensor, mask: Tensor, rows: slice, counts: Counts) -> Prefix:
-        """Run what no edit can change, for some rows."""
-        return self.runner.prefix([tokens[rows], mask[rows]], counts)
+    def prefix(self, tokens: Tensor, mask: Tensor, rows: slice, counts: Counts, known: Any = None) -> Prefix:
+        """Run what no edit can change, for some rows; `known` is the prefix of another cut on them."""
+        # nodes that expansions insert bear names that mean something else in another cut
+        values = {n.name: v for n, v in known.items() if n.name in self.stable} if known else None
+        return self.runner.prefix([tokens[rows], mask[rows]], counts, values)
 
     def run(self, prefix: Prefix, chunk: Chunk, counts: Counts) -> dict[Key, NT]:
         """Run one chunk of lanes: every captured site with axes ("@", batch, ...)."""
@@ -154,6 +157,7 @@ def lower(
         tuple(ops),
         mg.info.sizes,
         projection,
+        frozenset(n.name for n in mg.gm.graph.nodes),
     )
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,10 @@ class Piece:
     @property
     def height(self) -> int:
         return int(self.rows.stop - self.rows.start)
+
+    def same_rows(self, other: Piece | None) -> bool:
+        """Whether another piece is over the same rows."""
+        return other is not None and self.rows == other.rows
 
     def same_prefix(self, other: Piece | None) -> bool:
         """Whether what no edit can change is the same as in another piece."""
@@ -123,6 +128,7 @@ class Session:
                 )
                 groups.append((chosen, lowered))
         pieces = [p for chosen, lowered in groups for p in self._pieces(step, lowered, part, chosen)]
+        pieces.sort(key=lambda x: (x.rows.start, x.rows.stop))  # groups on the same rows share a prefix
         blocks = self._whole(engine, step, int(part.tokens.shape[1]))
         done = self.prepared[id(step)] = Prepared(step, part, lanes, pieces, blocks)
         return done
@@ -259,10 +265,20 @@ class Session:
         p = self.prepare(step)
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
         before: Piece | None = None
+        ahead: Any = None
+        seen: dict[int, Counts] = {}
+        tokens = torch.zeros(len(p.part), p.length, dtype=torch.int64, device="meta")
         for piece in p.pieces:
-            again = piece.same_prefix(before)
-            for counts in piece.lowered.parts(piece.height, len(piece.lanes), p.length, again):
+            if not piece.same_prefix(before):
+                counts = Counts()
+                known = ahead if piece.same_rows(before) else None
+                ahead = piece.lowered.prefix(tokens, tokens, piece.rows, counts, known)
                 self.add(totals, p, counts)
+                seen = {}
+            width = len(piece.lanes)
+            if width not in seen:
+                seen[width] = piece.lowered.shapes(ahead, width)
+            self.add(totals, p, seen[width])
             before = piece
         totals.flops += self.projection_flops(step, p)
         totals.bytes = sum(self.sizing.kept_elements(n, p.part) * 4 for n in [*step.outputs, *step.grads])
