@@ -6,9 +6,11 @@ follows shapes. So what `explain` predicts and what `run` counts come from one d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from types import BuiltinFunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx
@@ -81,6 +83,48 @@ _VIEWS = {
 """Operations whose result shares memory with an argument (`reshape` where it can): no new bytes."""
 
 
+class Shapes:
+    """What operations give on meta tensors, by what they are made of: many lowered graphs share most of it.
+
+    Following shapes through PyTorch's meta kernels costs more than running a small model; an expression
+    over the same inputs has the same shape, so each is followed once per model.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[Hashable, tuple[int, Any]] = {}
+
+    @staticmethod
+    def of(module: torch.nn.Module) -> Shapes:
+        """The shapes known of one exported model."""
+        return _SHAPES.setdefault(module, Shapes())
+
+    def leaf(self, key: Hashable) -> int:
+        """The number of an input or an attribute."""
+        return self.known.setdefault(key, (len(self.known), None))[0]
+
+    def call(self, node: fx.Node, numbers: Mapping[fx.Node, int | None], compute: Callable[[], Any]) -> Any:
+        """(number, value) of a call: computed the first time that this expression is met."""
+        used = {n: i for n in node.all_input_nodes if (i := numbers[n]) is not None}
+        pure = isinstance(node.target, (torch._ops.OpOverload, BuiltinFunctionType))
+        if not pure or len(used) < len(node.all_input_nodes):
+            return None, compute()
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _Number(used[n]))
+        key = (node.target, repr(args), repr(kwargs))
+        if key not in self.known:
+            self.known[key] = len(self.known), compute()
+        return self.known[key]
+
+
+class _Number(int):
+    """Stands for a node in a key, where no literal may be taken for it."""
+
+    def __repr__(self) -> str:
+        return f"%{int(self)}"
+
+
+_SHAPES: MutableMapping[torch.nn.Module, Shapes] = WeakKeyDictionary()
+
+
 class Runner:
     """A graph made ready to run: attributes resolved, last uses known.
 
@@ -98,13 +142,11 @@ class Runner:
         self.nodes = list(graph.nodes)
         self.backward: set[fx.Node] = set()
         for node in self.nodes:
-            if (
-                node.op == "call_function"
-                and node.target is marker
-                or self.backward & set(node.all_input_nodes)
-            ):
+            marked = node.op == "call_function" and node.target is marker
+            if marked or self.backward & set(node.all_input_nodes):
                 self.backward.add(node)
         self.blocks = blocks
+        self.shapes = Shapes.of(module)
         self.attrs = {n: _fetch(module, str(n.target)) for n in self.nodes if n.op == "get_attr"}
         last: dict[fx.Node, fx.Node] = {}
         for node in self.nodes:
@@ -122,13 +164,18 @@ class Runner:
         feed = iter(inputs)
         live = 0
         held: dict[fx.Node, int] = {}
+        numbers: dict[fx.Node, int | None] = {}
         for node in self.nodes:
             if node.op == "placeholder":
-                values[node] = next(feed)
+                values[node] = given = next(feed)
+                if meta:
+                    numbers[node] = self.shapes.leaf((node.target, tuple(given.shape), given.dtype))
                 continue
             if node.op == "get_attr":
                 attr = self.attrs[node]
                 values[node] = attr.to("meta") if meta and isinstance(attr, Tensor) else attr
+                if meta:
+                    numbers[node] = self.shapes.leaf(("attribute", node.target))
                 continue
             args = fx.map_arg(node.args, values.__getitem__)
             if node.op == "output":
@@ -136,12 +183,15 @@ class Runner:
             kwargs = fx.map_arg(node.kwargs, values.__getitem__)
             if meta:
                 args, kwargs = fx.node.map_aggregate(args, _on_meta), fx.node.map_aggregate(kwargs, _on_meta)
-            if node.op == "call_function":
-                out = node.target(*args, **kwargs)
-            elif node.op == "call_method":
-                out = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            else:
+            if node.op != "call_function":
                 raise AssertionError(f"a lowered graph has no {node.op}")
+            target: Callable[..., Any] = node.target
+            if meta:
+                number, out = self.shapes.call(node, numbers, lambda: target(*args, **kwargs))  # noqa: B023
+                same = args and out is args[0]  # an edit leaves the shape as it is
+                numbers[node] = numbers[node.all_input_nodes[0]] if number is None and same else number
+            else:
+                out = target(*args, **kwargs)
             values[node] = out
             if counts is not None:
                 self._count(node, args, out, counts)
