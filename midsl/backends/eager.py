@@ -6,9 +6,11 @@ follows shapes. So what `explain` predicts and what `run` counts come from one d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from types import BuiltinFunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx
@@ -81,6 +83,54 @@ _VIEWS = {
 """Operations whose result shares memory with an argument (`reshape` where it can): no new bytes."""
 
 
+class Shapes:
+    """What operations give on meta tensors, by what they are made of: many lowered graphs share most of it.
+
+    Following shapes through PyTorch's meta kernels costs more than running a small model; an expression
+    over the same inputs has the same shape, so each is followed once per model.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[Hashable, tuple[int, Any]] = {}
+
+    @staticmethod
+    def of(module: torch.nn.Module) -> Shapes:
+        """The shapes known of one exported model."""
+        return _SHAPES.setdefault(module, Shapes())
+
+    def leaf(self, key: Hashable) -> int:
+        """The number of an input or an attribute."""
+        return self.known.setdefault(key, (len(self.known), None))[0]
+
+    def value(self, value: Any) -> int | None:
+        """The number of a value at hand, by all that decides shapes; None for what is no tensor or number."""
+        if isinstance(value, Tensor):
+            return self.leaf(("tensor", tuple(value.shape), value.stride(), value.dtype))
+        return self.leaf(("number", value)) if isinstance(value, int) else None
+
+    def call(self, node: fx.Node, numbers: Mapping[fx.Node, int | None], compute: Callable[[], Any]) -> Any:
+        """(number, value) of a call: computed the first time that this expression is met."""
+        used = {n: i for n in node.all_input_nodes if (i := numbers[n]) is not None}
+        pure = isinstance(node.target, (torch._ops.OpOverload, BuiltinFunctionType))
+        if not pure or len(used) < len(node.all_input_nodes):
+            return None, compute()
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: _Number(used[n]))
+        key = (node.target, repr(args), repr(kwargs))
+        if key not in self.known:
+            self.known[key] = len(self.known), compute()
+        return self.known[key]
+
+
+class _Number(int):
+    """Stands for a node in a key, where no literal may be taken for it."""
+
+    def __repr__(self) -> str:
+        return f"%{int(self)}"
+
+
+_SHAPES: MutableMapping[torch.nn.Module, Shapes] = WeakKeyDictionary()
+
+
 class Runner:
     """A graph made ready to run: attributes resolved, last uses known.
 
@@ -107,6 +157,7 @@ class Runner:
         if cones:
             self.dirty = _after(self.nodes, lambda n: getattr(n.target, "per_lane", False))
         self.blocks = blocks
+        self.shapes = Shapes.of(module)
         self.attrs = {n: _fetch(module, str(n.target)) for n in self.nodes if n.op == "get_attr"}
         self.batch = _batch_symbol(self.nodes)
         self.clean = [n for n in self.nodes if n not in self.dirty and n.op not in ("get_attr", "output")]
@@ -183,6 +234,7 @@ class Runner:
                 dead.setdefault(by, []).append(used)
         held: dict[fx.Node, int] = {}
         live = 0
+        numbers = {n: self.shapes.value(v) for n, v in values.items()} if meta else {}
 
         def value_of(node: fx.Node) -> Any:
             if node.op != "get_attr":
@@ -192,14 +244,10 @@ class Runner:
 
         for node in nodes:
             args, kwargs = fx.map_arg(node.args, value_of), fx.map_arg(node.kwargs, value_of)
-            if meta:
-                args, kwargs = fx.node.map_aggregate(args, _on_meta), fx.node.map_aggregate(kwargs, _on_meta)
-            if node.op == "call_function":
-                out = node.target(*args, **kwargs)  # type: ignore[operator]
-            elif node.op == "call_method":
-                out = getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            else:
+            if node.op != "call_function":
                 raise AssertionError(f"a lowered graph has no {node.op}")
+            target: Callable[..., Any] = node.target  # type: ignore[assignment]
+            out = self._follow(node, target, args, kwargs, numbers) if meta else target(*args, **kwargs)
             values[node] = out
             if counts is not None:
                 self._count(node, args, out, counts)
@@ -211,6 +259,24 @@ class Runner:
                 values.pop(gone)
                 live -= held.pop(gone, 0)
         return {n: values[n] for n in keep if n in values}
+
+    def _follow(
+        self,
+        node: fx.Node,
+        target: Callable[..., Any],
+        args: Any,
+        kwargs: Any,
+        numbers: dict[fx.Node, int | None],
+    ) -> Any:
+        """What a call gives on meta tensors."""
+        args, kwargs = fx.node.map_aggregate(args, _on_meta), fx.node.map_aggregate(kwargs, _on_meta)
+        for used in node.all_input_nodes:
+            if used.op == "get_attr" and used not in numbers:
+                numbers[used] = self.shapes.leaf(("attribute", used.target))
+        number, out = self.shapes.call(node, numbers, lambda: target(*args, **kwargs))
+        same = args and out is args[0]  # an edit leaves the shape as it is
+        numbers[node] = numbers[node.all_input_nodes[0]] if number is None and same else number
+        return out
 
     def _count(self, node: fx.Node, args: Any, out: Any, counts: Counts) -> None:
         rule = _FLOPS.get(node.target)

@@ -21,10 +21,16 @@ from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step
 
 
 def build(program: Program, schedule: Schedule) -> Plan:
-    """Make the plan of a program.
+    """Make the plan of a program."""
+    builder = _Builder(program, schedule)
+    return builder.plan()
+
+
+def refuse_fits(program: Program) -> None:
+    """Say what cannot be executed yet, before any pass meets it.
 
     Raises:
-        MiError: MI0601 for what cannot be executed yet (fits).
+        MiError: MI0601 for a fit.
     """
     for node in ir.walk(*program.roots):
         if isinstance(node, ir.Fit):
@@ -35,8 +41,6 @@ def build(program: Program, schedule: Schedule) -> Plan:
                 label="this needs a fit",
                 help="`midsl check` types it; running it comes with a later version",
             )
-    builder = _Builder(program, schedule)
-    return builder.plan()
 
 
 @dataclass

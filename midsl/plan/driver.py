@@ -14,7 +14,7 @@ from midsl.ir.program import Program
 from midsl.ir.text import print_program
 from midsl.passes.pipeline import Optimised, optimise
 from midsl.plan.bind import Binder
-from midsl.plan.build import build
+from midsl.plan.build import build, refuse_fits
 from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
 from midsl.plan.results import Results
@@ -64,6 +64,7 @@ def compile_spec(
         checked = check_source(source, binder, params, trust)
         program = checked.require()
         bag.extend(checked.bag)
+        refuse_fits(program)
         optimised = optimise(program, binder, off)
         plan = build(optimised.program, optimised.schedule)
     return Compiled(source, program, optimised, plan, binder, trainer, bag)

@@ -91,7 +91,7 @@ class Evaluator:
             plain = replace(env, table=None)
             return self._lift(self.eval(node, plain, env.unswept), node, env)
         stored = self.store.get(node.digest)
-        if stored is not None:
+        if stored is not None and (env.source is None or env.source.run.digest not in runs_read(node)):
             return self._stored(stored, env)
         if env.rows is not None and env.source is None and mixes_rows(node) and not has_self(node):
             # an edit's value in a chunk: what goes across rows is taken over all of them, not the chunk's
@@ -304,6 +304,23 @@ def _place(axis: Axis, value: object) -> int:
 
 
 _SELF: dict[str, bool] = {}
+_READ: dict[str, frozenset[str]] = {}
+
+
+def runs_read(node: ir.Node) -> frozenset[str]:
+    """Digests of the runs that an expression reads itself, not through another run's edits."""
+    known = _READ.get(node.digest)
+    if known is None:
+        if isinstance(node, ir.Read):
+            known = frozenset({node.run.digest})
+        elif isinstance(node, ir.Grad):
+            known = frozenset({node.run.digest}) | runs_read(node.scalar)
+        elif isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord)):
+            known = frozenset()
+        else:
+            known = frozenset().union(*map(runs_read, node.children))
+        _READ[node.digest] = known
+    return known
 
 
 def mixes_rows(node: ir.Node) -> bool:
