@@ -140,7 +140,9 @@ def test_spec_4_as_written_on_a_local_folder(tmp_path: Path) -> None:
     counts = ask(
         store,
         "SELECT (SELECT count(*) FROM screen.estimate) AS estimate,"
-        " (SELECT count(*) FROM screen.exact) AS exact, (SELECT count(*) FROM composition.effect) AS paths, (SELECT min(n) FROM screen.exact) AS n",
+        " (SELECT count(*) FROM screen.exact) AS exact,"
+        " (SELECT count(*) FROM composition.effect) AS paths,"
+        " (SELECT min(n) FROM screen.exact) AS n",
     )
     assert counts == [{"estimate": 8, "exact": 8, "paths": 16, "n": 32}]
     columns = ask(store, "DESCRIBE composition.effect")
