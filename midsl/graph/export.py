@@ -8,9 +8,11 @@ guards, metadata assertions, inactive dropout, aliases and casts to the dtype a 
 from __future__ import annotations
 
 import copy
+import io
+import logging
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -132,13 +134,26 @@ def _traced(forward: nn.Module, vocab: int, longest: int) -> tuple[fx.GraphModul
         raise
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch prints the half-made graph of a module that it refuses; the reason is in its exception."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _trace(forward: nn.Module, vocab: int, length: int, pos: Any) -> fx.GraphModule:
     device = next((t.device for t in forward.parameters()), torch.device("cpu"))
     ids = torch.arange(2 * length, device=device).reshape(2, length) % max(vocab, 1)
     dims = {0: Dim("batch", min=1, max=1 << 30), 1: pos}
     inputs = (ids, torch.ones_like(ids))
     try:
-        module = torch.export.export(forward, inputs, dynamic_shapes=[dims, dims], strict=False).module()
+        with _quiet():
+            module = torch.export.export(forward, inputs, dynamic_shapes=[dims, dims], strict=False).module()
     except Exception as e:  # torch.export raises many unrelated classes; all of them mean the same here
         lines = [line.strip() for line in str(e).splitlines() if line.strip()] or ["no message"]
         detail = next((line[2:] for line in lines[1:] if line.startswith("- ")), lines[0])

@@ -214,7 +214,11 @@ def _read_weights(make: Callable[[str], tuple[nn.Module, Any]], folder: Path) ->
                 help="save them as safetensors: model.save_pretrained(folder, safe_serialization=True)",
             ) from error
         except SafetensorError as error:
-            raise fail("MI0510", f"the weights in {folder} are damaged: {_line(error)}") from error
+            raise fail(
+                "MI0510",
+                f"the weights in {folder} are damaged: {_line(error)}",
+                help="fetch or save the folder again",
+            ) from error
         except OSError as error:
             raise fail("MI0504", f"cannot read the weights in {folder}: {_line(error)}") from error
         except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, AssertionError) as error:

@@ -61,6 +61,14 @@ class Binder(Facts):
             self.infos[root.digest] = known
         return known
 
+    def name_axes(self, model: ir.Node, site: str, axes: tuple[str, ...]) -> None:
+        """Write axes that a spec names into the model's site table."""
+        root = start_of(model).digest
+        rows = [r.model_copy(update={"axes": axes}) if r.name == site else r for r in self.infos[root].sites]
+        self.infos[root] = self.infos[root].model_copy(update={"sites": tuple(rows)})
+        if root in self.hooked:
+            self.hooked[root].info = self.infos[root]
+
     def dataset(self, data: ir.Node) -> Dataset:
         """The rows of a data set; says how many could not be used."""
         done = self.datasets.get(data.digest)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
-from midsl.ir.types import PlainType, TensorType
+from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.passes.base import Schedule
 from midsl.passes.cut_cones import computed
 from midsl.passes.share_prefix import boards
 from midsl.plan.evaluate import generalise, has_self
+from midsl.plan.inputs import owner_of
 from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
 
 
@@ -92,7 +93,9 @@ class _Builder:
                 return
             site = ir.Site(node.model, "logits", (), type=PlainType("Site"), span=node.span)
             swept = tuple(a for s in ir.sweeps_of(node) for a in s.axes)
-            node = ir.Read(node, site, type=TensorType(axes=swept), span=node.span)
+            owner = owner_of(node.data)
+            axes = (*swept, Axis("batch", owner), Axis("pos", owner), Axis("vocab"))
+            node = ir.Read(node, site, type=TensorType(axes=axes), span=node.span)
         self.place(node)
 
     def _loads(self) -> list[Step]:

@@ -69,7 +69,9 @@ class EditOp:
         table = self.chunk.table.rows(lanes)
         place = _Place(self, edit.site, x, lanes, table)
         old = place.gather()
-        env = Env(table, self.chunk.rows, self_value=place.compact(old))
+        here = place.compact(old)
+        own = frozenset({*here.axes, "layer"} if _many_layers(edit.site) else here.axes)
+        env = Env(table, self.chunk.rows, self_value=here, own=own)
         with torch.no_grad():  # right-hand sides are constants for gradients, `self` included
             value = self.evaluator.eval(edit.value, env, {})
         if self.key[1] is not None and "layer" in value.axes:  # a joint edit: this layer's share
@@ -85,6 +87,12 @@ class EditOp:
             column = self.evaluator.domains.column(index.sweep, index.index)
             return everything[column[self.chunk.table.index[index.sweep.digest]] == layer]
         return everything
+
+
+def _many_layers(site: ir.Site) -> bool:
+    """Whether one edit stands in several layers at once."""
+    index = site.index("layer")
+    return not (isinstance(index, ir.Coord) or (isinstance(index, ir.Const) and isinstance(index.value, int)))
 
 
 def _inside(axis: str, at: Tensor, x: NT) -> Tensor:

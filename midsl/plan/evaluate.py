@@ -21,7 +21,7 @@ from midsl.ops.named import NT
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.plan.domains import Domains, Table, is_dense
-from midsl.plan.inputs import Inputs, Rows
+from midsl.plan.inputs import Inputs, Rows, owner_of
 from midsl.sema.tensors import stretch
 
 POINT = "@"
@@ -56,6 +56,10 @@ class Env:
     self_value: NT | None = None
     unswept: dict[str, NT] = field(default_factory=dict)
     """Values at hand that depend on none of the sweeps: shared by all that is evaluated beside it."""
+    base: tuple[Env, dict[str, NT]] | None = None
+    """The lanes themselves, where `table` has each of them at further points; `lanes` says which is whose."""
+    own: frozenset[str] = frozenset()
+    """Axes of the place that is edited: a value may have them, whatever is swept."""
 
     @property
     def digests(self) -> frozenset[str]:
@@ -86,7 +90,13 @@ class Evaluator:
         return done
 
     def _eval(self, node: ir.Node, env: Env, memo: dict[str, NT]) -> NT:
-        swept = any(s.digest in env.digests for s in ir.sweeps_of(node))
+        on = {s.digest for s in ir.sweeps_of(node)}
+        if env.base is not None and not on & (env.digests - env.base[0].digests):
+            value = self.eval(node, *env.base)  # once per lane, not once per point of each
+            if POINT in value.axes and env.lanes is not None:
+                value = select(value, POINT, NT(env.lanes, (POINT,)))
+            return self._lift(value, node, env)
+        swept = bool(on & env.digests)
         if env.table is not None and env.table.sweeps and not swept and not has_self(node):
             plain = replace(env, table=None)
             return self._lift(self.eval(node, plain, env.unswept), node, env)
@@ -97,8 +107,8 @@ class Evaluator:
             # an edit's value in a chunk: what goes across rows is taken over all of them, not the chunk's
             return self._cut(self.eval(node, replace(env, rows=None, unswept={}), {}), env)
         method = getattr(self, "_" + type(node).__name__.lower())
-        value: NT = method(node, env, memo)
-        return value
+        found: NT = method(node, env, memo)
+        return found
 
     def _stored(self, stored: Stored, env: Env) -> NT:
         value = stored.value
@@ -125,8 +135,11 @@ class Evaluator:
     def _lift(self, value: NT, node: ir.Node, env: Env) -> NT:
         """Pick, along axes that a sweep of the point table also has, each point's own entry."""
         assert env.table is not None
+        done = env.base[0].digests if env.base is not None else frozenset()
         for s in env.table.sweeps:
-            shared = [a for a in s.axes if a.name in value.axes and _same(node, a)] if is_dense(s) else []
+            if s.digest in done or not is_dense(s):
+                continue
+            shared = [a for a in s.axes if a.name in value.axes and a.name not in env.own and _same(node, a)]
             if not shared:
                 continue
             first = True
@@ -373,6 +386,11 @@ def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Co
     wide = ir.Site(
         site.model, site.name, select_, site.view, site.view_part, site.minus, type=site.type, span=site.span
     )
+    swept = {(a.name, a.owner) for _, c in coords for a in c.sweep.axes}
+    swept -= {(a.name, a.owner) for s in ir.sweeps_of(node.run) for a in s.axes}
+    stars = tuple(Axis(a, owner_of(node.run.data) if a in ("pos", "key_pos") else "") for a, _ in coords)
+    kept = tuple(a for a in node.tensor_type.axes if (a.name, a.owner) not in swept)
+    t = replace(node.tensor_type, axes=(*stars, *kept))
     if isinstance(node, ir.Grad):
-        return ir.Grad(node.scalar, node.run, wide, type=node.type, span=node.span), coords
-    return ir.Read(node.run, wide, type=node.type, span=node.span), coords
+        return ir.Grad(node.scalar, node.run, wide, type=t, span=node.span), coords
+    return ir.Read(node.run, wide, type=t, span=node.span), coords

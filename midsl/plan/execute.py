@@ -94,13 +94,15 @@ class Executor:
         memos: dict[tuple[str, ...], tuple[Env, dict[str, NT]]] = {}
         unswept: dict[str, NT] = {}
 
-        def scene(node: ir.Node) -> tuple[Env, dict[str, NT]]:
-            sweeps = self._sweep_order(step, node)
+        def scene(node: ir.Node | None) -> tuple[Env, dict[str, NT]]:
+            sweeps = self._sweep_order(step, node) if node is not None else step.sweeps
             key = tuple(s.digest for s in sweeps)
             if key not in memos:
-                table, lanes = chunk.table.extend(sweeps[len(step.sweeps) :], self.evaluator.domains)
+                more = sweeps[len(step.sweeps) :]
+                table, lanes = chunk.table.extend(more, self.evaluator.domains)
+                base = scene(None) if more else None
                 memos[key] = (
-                    Env(table, chunk.rows, captured, lanes, unswept=unswept),
+                    Env(table, chunk.rows, captured, lanes, unswept=unswept, base=base),
                     {} if key else unswept,
                 )
             return memos[key]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -22,6 +23,7 @@ from midsl.plan.capture import to_named
 from midsl.plan.edits import Chunk, EditOp
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.keys import Key, axes_of, edits_by_key
+from midsl.source import Span
 
 
 @dataclass
@@ -57,18 +59,39 @@ class Hooked:
         ids, attend = prefix[0].repeat(lanes, 1), prefix[1].repeat(lanes, 1)
         counts.add(self.count(int(prefix[0].shape[0]), lanes, int(prefix[0].shape[1])))
         try:
-            found = self.model.run(ids, attend, {op.key: op for op in self.ops}, self.captures)
+            found = self.model.run(
+                ids, attend, {op.key: partial(self.edited, op) for op in self.ops}, self.captures
+            )
         except SiteConflict as err:
             raise fail("MI0403", str(err), self.run_node.span) from None
         return {
-            key: to_named(found[key], self.axes[key], self.axes[key], lanes, self.model.info.sizes)
-            for key in self.captures
+            key: to_named(
+                fitting(key, found[key], axes, self.run_node.span), axes, axes, lanes, self.model.info.sizes
+            )
+            for key, axes in ((key, self.axes[key]) for key in self.captures)
         }
+
+    def edited(self, op: EditOp, x: Tensor) -> Tensor:
+        """Apply the edits at one site."""
+        return op(fitting(op.key, x, op.axes, self.run_node.span))
 
     def release(self) -> None:
         """Let go of the latest chunk."""
         for op in self.ops:
             op.chunk = None
+
+
+def fitting(key: Key, x: Tensor, axes: tuple[str, ...], span: Span) -> Tensor:
+    """Return the value of a module if it has as many axes as the spec names (MI0303)."""
+    if x.dim() != len(axes):
+        raise fail(
+            "MI0303",
+            f"{key[0]} has {x.dim()} axes, of sizes {', '.join(map(str, x.shape))}",
+            span,
+            label=f"the spec names {len(axes)}: {', '.join(axes)}",
+            help="name each of them: `site x: Site[batch, pos, d] = ...`",
+        )
+    return x
 
 
 def hook(model: HookModel, run: ir.Forward, captures: Collection[Key], evaluator: Evaluator) -> Hooked:

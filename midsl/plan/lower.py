@@ -145,7 +145,7 @@ def lower(
         outputs.append(last.get(site.node, by_name[site.node]))
     end = next(n for n in graph.nodes if n.op == "output")
     end.args = (tuple(outputs),)
-    graph.eliminate_dead_code()
+    graph.eliminate_dead_code(_keeps)  # attention counts as random, for its dropout: it goes all the same
     alive = {n.target for n in graph.nodes}
     ops = [op for op in ops if op in alive]  # an edit after all that is read is not made
     blocks = {n.name: n.meta["block"] for n in graph.nodes if "block" in n.meta}
@@ -159,6 +159,10 @@ def lower(
         projection,
         frozenset(n.name for n in mg.gm.graph.nodes),
     )
+
+
+def _keeps(node: fx.Node) -> bool:
+    return node.op in ("placeholder", "output")
 
 
 def _insert_after(graph: fx.Graph, node: fx.Node, function: object) -> fx.Node:

@@ -11,7 +11,8 @@ from midsl.graph.hooks import HookModel
 from midsl.ir import nodes as ir
 from midsl.plan.bound import Bound
 from midsl.plan.evaluate import Evaluator
-from midsl.plan.keys import keys_of
+from midsl.plan.hooked import fitting
+from midsl.plan.keys import axes_of, keys_of
 
 
 @dataclass
@@ -71,6 +72,5 @@ class Sizing:
         tokens = torch.from_numpy(part.tokens[:1])
         key = keys_of(read.site, engine.info, self.evaluator.domains)[0]
         value = engine.run(tokens, torch.ones_like(tokens), {}, [key])[key]
-        own = [a.name for a in read.tensor_type.axes]
-        names = [a for a in own if a not in {x.name for s in ir.sweeps_of(read) for x in s.axes}]
-        return dict(zip(names, value.shape, strict=False))
+        axes = axes_of(engine.info, key)
+        return dict(zip(axes, fitting(key, value, axes, read.span).shape, strict=True))

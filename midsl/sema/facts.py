@@ -30,3 +30,6 @@ class Facts:
     def dataset(self, data: Node) -> Dataset | None:
         """The rows of a data set."""
         return None
+
+    def name_axes(self, model: Node, site: str, axes: tuple[str, ...]) -> None:
+        """Take down the names that a spec gives to the axes of a module site (there is no table to change)."""

@@ -161,7 +161,7 @@ def module_side(modules: ModulesV, side: str, span: Span, ctx: Context) -> SiteV
     return make_site(modules.model, row, None, span, ctx)
 
 
-def annotated(site: SiteV, axes: tuple[str, ...], span: Span) -> SiteV:
+def annotated(site: SiteV, axes: tuple[str, ...], span: Span, ctx: Context) -> SiteV:
     """``site x: Site[batch, patch, d] = ...``: names for the axes of a module site."""
     if site.row.axes and site.row.axes != axes:
         raise fail(
@@ -169,4 +169,5 @@ def annotated(site: SiteV, axes: tuple[str, ...], span: Span) -> SiteV:
         )
     if not axes or axes[0] != "batch" or len(set(axes)) < len(axes):
         raise fail("MI0302", "the first axis of a site is `batch`, and each has its own name", span)
+    ctx.facts.name_axes(site.model.node, site.site.name, axes)
     return replace(site, row=site.row.model_copy(update={"axes": axes}))

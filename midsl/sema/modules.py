@@ -202,7 +202,7 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
             )
         value = e.eval(b.value, scope)
         if isinstance(b.type, ast.TypeRef) and isinstance(value, SiteV):
-            value = annotated(value, tuple(a.name for a in b.type.axes), b.type.span)
+            value = annotated(value, tuple(a.name for a in b.type.axes), b.type.span, e.ctx)
         wanted = _ROLES.get(b.role)
         if wanted and not isinstance(value, wanted):
             extra = " or a part of one" if b.role == "data" else ""

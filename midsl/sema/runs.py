@@ -143,7 +143,8 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
     me = ir.Self(type=t, span=template.span)
     value = e.eval(template.value, template.scope.child({"self": TensorV(me)}))
     if isinstance(value, RunV):
-        tensor = read(value, target, template.value.span, e.ctx)
+        whole = replace(target, site=replace(target.site, minus=()))  # what is left out is not written
+        tensor = read(value, whole, template.value.span, e.ctx)
     elif isinstance(value, SiteV):
         raise fail(
             "MI0408",

@@ -283,6 +283,13 @@ def read(run: RunV, value: SiteV, span: Span, ctx: Context) -> TensorV:
             span,
             label=value.row.why or "not readable in this model",
         )
+    if value.site.minus:
+        raise fail(
+            "MI0601",
+            "not implemented: reading a family without some of its members",
+            span,
+            help="read the whole family, or the members by name; `except(z, h) := run` needs no read",
+        )
     site = resolve(value.site, run.part, ctx)
     t = slice_type(value, site, run.part, ctx)
     swept = [a for s in ir.sweeps_of(run.node) for a in s.axes]

@@ -8,7 +8,18 @@ import pytest
 
 from midsl.plan.driver import Execution
 from midsl.plan.verify import TOLERANCE, verify
-from tests.plan.corpus import CHUNKS, SPECS, SUBSETS, Cells, cells, chunked, exact_session, planned, tables, truth
+from tests.plan.corpus import (
+    CHUNKS,
+    SPECS,
+    SUBSETS,
+    Cells,
+    cells,
+    chunked,
+    exact_session,
+    planned,
+    tables,
+    truth,
+)
 
 COMBINATIONS = [(s, c) for s in SUBSETS for c in CHUNKS]
 
@@ -49,7 +60,7 @@ def agree_on_counts(name: str, subset: str, chunk: int | None) -> None:
         for key, (_, n, se) in rows.items():
             _, n2, se2 = other[report][key]
             assert n == n2, f"{name}, {subset}, {chunk}: n of {report}{key}"
-            assert math.isclose(se, se2, rel_tol=1e-9, abs_tol=1e-12) or math.isnan(se) and math.isnan(se2)
+            assert math.isclose(se, se2, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(se) and math.isnan(se2))
 
 
 @pytest.mark.parametrize("name", SPECS)
