@@ -181,7 +181,7 @@ def _run_reason(session: Session, step: RunStep) -> str:
         names = ", ".join(s.name for s in step.sweeps)
         chunks = "in one chunk" if len(p.pieces) == 1 else f"in {len(p.pieces)} chunks"
         said.append(f"{p.lanes} points of {names} {how}, {chunks}")
-        if step.board:
+        if len({id(x.lowered) for x in p.pieces}) > 1:
             said.append("each joins at the layer that it edits")
         elif step.cones and step.run.edits:
             said.append("what no edit changes runs once")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,9 @@ from midsl.plan.sizing import Sizing
 from midsl.plan.steps import Plan, RunStep
 from midsl.plan.totals import Totals
 
+Boarding = tuple[Tensor, dict[str, set[int]] | None]
+"""Lanes that run as a group, and by edit digest the layers that they edit (None: all)."""
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -47,11 +51,11 @@ class Piece:
 
     def same_rows(self, other: Piece | None) -> bool:
         """Whether another piece is over the same rows."""
-        return other is not None and self.rows == other.rows
+        return other is not None and (self.rows.start, self.rows.stop) == (other.rows.start, other.rows.stop)
 
     def same_prefix(self, other: Piece | None) -> bool:
         """Whether what no edit can change is the same as in another piece."""
-        return other is not None and self.lowered is other.lowered and self.rows == other.rows
+        return other is not None and self.lowered is other.lowered and self.same_rows(other)
 
 
 @dataclass
@@ -109,7 +113,7 @@ class Session:
         gradients = [k for g in step.grads for k in self.keys(engine.info, g.site)]
         part = self.bound.part(step.run.data)
         lanes = self.lane_count(step)
-        groups: list[tuple[Tensor, Lowered | Hooked]] = []
+        alone: list[Boarding] = [(torch.arange(lanes), None)]
         if isinstance(engine, HookModel):
             if gradients:
                 raise fail(
@@ -118,27 +122,32 @@ class Session:
                     step.run.span,
                     label=engine.info.why,
                 )
-            groups.append((torch.arange(lanes), hook(engine, step.run, captures, self.evaluator)))
+            pieces = self._pieces(step, hook(engine, step.run, captures, self.evaluator), part, alone[0][0])
         else:
             project = self._projects(engine, step, reads)
             every = [*captures, *gradients]
-            for chosen, layers in self._boardings(engine.info, step, lanes):
-                lowered = lower(
-                    engine, step.run, every, gradients, self.evaluator, project, step.cones, layers
-                )
-                groups.append((chosen, lowered))
-        pieces = [p for chosen, lowered in groups for p in self._pieces(step, lowered, part, chosen)]
-        pieces.sort(key=lambda x: (x.rows.start, x.rows.stop))  # groups on the same rows share a prefix
+
+            def cut(groups: Sequence[Boarding]) -> list[Piece]:
+                found = []
+                for chosen, layers in groups:
+                    lowered = lower(
+                        engine, step.run, every, gradients, self.evaluator, project, step.cones, layers
+                    )
+                    found += self._pieces(step, lowered, part, chosen)
+                # groups on the same rows share a prefix
+                return sorted(found, key=lambda x: (x.rows.start, x.rows.stop))
+
+            pieces = cut(alone)
+            if step.board and not step.grads and lanes > 1:
+                boarded = cut(self._boardings(engine.info, step, lanes))
+                if _flops(boarded, part) < _flops(pieces, part):
+                    pieces = boarded
         blocks = self._whole(engine, step, int(part.tokens.shape[1]))
         done = self.prepared[id(step)] = Prepared(step, part, lanes, pieces, blocks)
         return done
 
-    def _boardings(
-        self, info: ModelInfo, step: RunStep, lanes: int
-    ) -> list[tuple[Tensor, dict[str, set[int]] | None]]:
+    def _boardings(self, info: ModelInfo, step: RunStep, lanes: int) -> list[Boarding]:
         """Lanes by the first layer that they edit, and the layers that each edit touches in a group."""
-        if not step.board or step.grads or not step.sweeps or not step.run.edits:
-            return [(torch.arange(lanes), None)]
         table = Table.product(step.sweeps, self.evaluator.domains)
         touched: dict[str, list[set[int]]] = {}
         for edit in step.run.edits:
@@ -150,7 +159,7 @@ class Session:
                 layers = {k[1] for k in self.keys(info, edit.site) if k[1] is not None}
                 touched[edit.digest] = [layers or {-1}] * lanes
         first = [min(min(t[i]) for t in touched.values()) for i in range(lanes)]
-        groups: list[tuple[Tensor, dict[str, set[int]] | None]] = []
+        groups: list[Boarding] = []
         for layer in sorted(set(first)):
             chosen = [i for i in range(lanes) if first[i] == layer]
             layers_of = {digest: set().union(*(t[i] for i in chosen)) for digest, t in touched.items()}
@@ -264,22 +273,8 @@ class Session:
         """What a run will cost."""
         p = self.prepare(step)
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
-        before: Piece | None = None
-        ahead: Any = None
-        seen: dict[int, Counts] = {}
-        tokens = torch.zeros(len(p.part), p.length, dtype=torch.int64, device="meta")
-        for piece in p.pieces:
-            if not piece.same_prefix(before):
-                counts = Counts()
-                known = ahead if piece.same_rows(before) else None
-                ahead = piece.lowered.prefix(tokens, tokens, piece.rows, counts, known)
-                self.add(totals, p, counts)
-                seen = {}
-            width = len(piece.lanes)
-            if width not in seen:
-                seen[width] = piece.lowered.shapes(ahead, width)
-            self.add(totals, p, seen[width])
-            before = piece
+        for counts in _costs(p.pieces, p.part):
+            self.add(totals, p, counts)
         totals.flops += self.projection_flops(step, p)
         totals.bytes = sum(self.sizing.kept_elements(n, p.part) * 4 for n in [*step.outputs, *step.grads])
         totals.peak_bytes += totals.bytes
@@ -304,6 +299,30 @@ class Session:
             for r in self.reads(step)
             if r.site.name == PROJECTED[0]
         )
+
+
+def _costs(pieces: Sequence[Piece], part: Part) -> Iterator[Counts]:
+    """What each prefix and each piece costs, in order; nothing is computed."""
+    before: Piece | None = None
+    ahead: Any = None
+    seen: dict[int, Counts] = {}
+    tokens = torch.zeros(part.tokens.shape, dtype=torch.int64, device="meta")
+    for piece in pieces:
+        if not piece.same_prefix(before):
+            counts = Counts()
+            known = ahead if piece.same_rows(before) else None
+            ahead = piece.lowered.prefix(tokens, tokens, piece.rows, counts, known)
+            seen = {}
+            yield counts
+        width = len(piece.lanes)
+        if width not in seen:
+            seen[width] = piece.lowered.shapes(ahead, width)
+        yield seen[width]
+        before = piece
+
+
+def _flops(pieces: Sequence[Piece], part: Part) -> int:
+    return sum(c.flops for c in _costs(pieces, part))
 
 
 def _edits_rows(run: ir.Forward) -> bool:

@@ -32,4 +32,4 @@ class Facts:
         return None
 
     def name_axes(self, model: Node, site: str, axes: tuple[str, ...]) -> None:
-        """Take down the names that a spec gives to the axes of a module site (there is no table to change)."""
+        """Take down the names that a spec gives to the axes of a module site."""

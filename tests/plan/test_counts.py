@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import fx
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -130,20 +132,25 @@ def test_a_sweep_is_one_stacked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
   report effect = mean(ld(cut) - ld(base), over: batch)"""
     compiled = small(tmp_path, body)
     calls: list[int] = []
-    call = Runner.__call__
+    call = Runner.rest
 
-    def counted(self: Runner, inputs: list[torch.Tensor], *rest: object) -> object:
-        if not inputs[0].is_meta:
-            calls.append(inputs[0].shape[0])
-        return call(self, inputs, *rest)  # type: ignore[arg-type]
+    def counted(self: Runner, prefix: Mapping[fx.Node, object], lanes: int, *rest: object) -> object:
+        stream = next(v for v in prefix.values() if isinstance(v, torch.Tensor) and v.dim() == 3)
+        if not stream.is_meta:
+            calls.append(stream.shape[0] * lanes)
+        return call(self, prefix, lanes, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Runner, "__call__", counted)
-    assert executed(compiled).forwards == 2
+    monkeypatch.setattr(Runner, "rest", counted)
+    stacked = without(compiled, "share_prefix")
+    assert executed(stacked).forwards == 2
     assert calls == [4, 18 * 4], "the base run, then 18 points x 4 rows at once"
     calls.clear()
     with chunked(20):
-        executed(compiled)
+        executed(stacked)
     assert calls == [4, 20, 20, 20, 12], "five points x 4 rows fit in 20"
+    calls.clear()
+    assert executed(compiled).forwards == 2
+    assert calls == [4, 24, 24, 24], "six points join at each of three layers"
     calls.clear()
     assert executed(without(compiled, "batch_sweeps")).forwards == 19
     assert calls == [4] * 19
