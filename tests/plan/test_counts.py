@@ -61,7 +61,7 @@ def blocks_run(compiled: Compiled) -> set[int]:
     found: set[int] = set()
     for step in compiled.plan.runs:
         p = session.prepare(step)
-        found |= {b for b, n in p.lowered.count(1, 1, p.length).by_block.items() if n}
+        found |= {b for b, n in p.lowered.count(1, p.length).by_block.items() if n}
     return found
 
 
