@@ -129,7 +129,8 @@ class Runner:
     """A graph made ready to run: attributes resolved, last uses known.
 
     `blocks` maps node names to block indices, for the counts. Nodes after one that calls `marker` have
-    a backward pass, which is counted with them: it goes to activations only, never to weights.
+    a backward pass (`backwards` of them), which is counted with them: it goes to activations only, never
+    to weights.
     """
 
     def __init__(
@@ -138,8 +139,10 @@ class Runner:
         module: torch.nn.Module,
         blocks: Mapping[str, int],
         marker: Callable[..., Any] | None = None,
+        backwards: int = 1,
     ) -> None:
         self.nodes = list(graph.nodes)
+        self.backwards = backwards
         self.backward: set[fx.Node] = set()
         for node in self.nodes:
             marked = node.op == "call_function" and node.target is marker
@@ -210,7 +213,7 @@ class Runner:
             return
         n = rule(args, out)
         if node in self.backward:  # products of two activations have two backward products
-            n += int(n * _BACKWARD.get(node.target, 1.0))
+            n += int(n * _BACKWARD.get(node.target, 1.0)) * self.backwards
         counts.flops += n
         block = self.blocks.get(node.name)
         if block is not None:

@@ -81,10 +81,12 @@ def lower(
     gradients: Collection[Key],
     evaluator: Evaluator,
     project: bool,
+    backwards: int = 1,
 ) -> Lowered:
     """Build the graph of one run.
 
-    `gradients` are captured keys at which gradients are taken; `project` leaves out the unembedding.
+    `gradients` are captured keys at which gradients are taken, in `backwards` passes back; `project`
+    leaves out the unembedding.
     """
     writes = edits_by_key(run, mg.info, evaluator.domains)
     wanted = [k for k in dict.fromkeys(captures) if not (project and k == PROJECTED)]
@@ -124,7 +126,7 @@ def lower(
     ops = [op for op in ops if op in alive]  # an edit after all that is read is not made
     blocks = {n.name: n.meta["block"] for n in graph.nodes if "block" in n.meta}
     return Lowered(
-        Runner(graph, mg.gm, blocks, _require_grad),
+        Runner(graph, mg.gm, blocks, _require_grad, backwards),
         tuple(wanted),
         nodes,
         axes,

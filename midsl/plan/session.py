@@ -92,7 +92,9 @@ class Session:
             lowered = hook(engine, step.run, captures, self.evaluator)
         else:
             project = self._projects(engine, step, reads)
-            lowered = lower(engine, step.run, [*captures, *gradients], gradients, self.evaluator, project)
+            wanted = [*captures, *gradients]
+            back = self.backwards(step)
+            lowered = lower(engine, step.run, wanted, gradients, self.evaluator, project, back)
         part = self.bound.part(step.run.data)
         lanes = self.lane_count(step)
         chunks = self._chunks(step, lowered, part, lanes)
@@ -131,6 +133,16 @@ class Session:
         if any(g.site.name == "logits" for g in step.grads):
             return False
         return all(any(a in ("pos", "vocab") for a, _ in r.site.select) for r in logits)
+
+    def backwards(self, step: RunStep) -> int:
+        """Backward passes of a run: one for each gradient, and each point of it that is no lane of the run."""
+        total = 0
+        for grad in step.grads:
+            points = 1
+            for s in ir.sweeps_of(grad.scalar):
+                points *= 1 if s in step.sweeps else self.sizing.points_of(s)
+            total += points
+        return total
 
     def lane_count(self, step: RunStep) -> int:
         """Points of the run's own sweeps; for a computed domain, as many as it will have."""
