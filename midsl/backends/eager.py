@@ -135,7 +135,8 @@ class Runner:
     """A graph made ready to run: attributes resolved, last uses known.
 
     `blocks` maps node names to block indices, for the counts. Nodes after one that calls `marker` have
-    a backward pass, which is counted with them: it goes to activations only, never to weights.
+    a backward pass (`backwards` of them), which is counted with them: it goes to activations only, never
+    to weights.
 
     With `cones`, nodes that no edit reaches make up the *prefix*: it runs once, whatever the number of
     lanes, and its values are repeated for the lanes where an edited node needs them. Legal because an
@@ -149,8 +150,10 @@ class Runner:
         blocks: Mapping[str, int],
         marker: Callable[..., Any] | None = None,
         cones: bool = True,
+        backwards: int = 1,
     ) -> None:
         self.nodes = list(graph.nodes)
+        self.backwards = backwards
         self.backward = _after(self.nodes, lambda n: marker is not None and n.target is marker)
         fixed = ("placeholder", "get_attr", "output")
         self.dirty = {n for n in self.nodes if n.op not in fixed}
@@ -284,7 +287,7 @@ class Runner:
             return
         n = rule(args, out)
         if node in self.backward:  # products of two activations have two backward products
-            n += int(n * _BACKWARD.get(node.target, 1.0))
+            n += int(n * _BACKWARD.get(node.target, 1.0)) * self.backwards
         counts.flops += n
         block = self.blocks.get(node.name)
         if block is not None:

@@ -1,8 +1,9 @@
 """Transformers models: from the hub, from a local folder, or with seeded random weights.
 
 Attention goes through `scaled_dot_product_attention`, which the model graph understands best; families
-that refuse it (GPT-J, Gemma 2) run their eager attention. Nothing from a repository is executed: remote
-code needs `trust`, which only the command line gives, and weights load without unpickling code.
+that refuse it (Gemma 2; GPT-J before transformers 5.24) run their eager attention. Nothing from a
+repository is executed: remote code needs `trust`, which only the command line gives, and weights load
+without unpickling code.
 """
 
 from __future__ import annotations

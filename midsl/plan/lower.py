@@ -99,11 +99,12 @@ def lower(
     project: bool,
     cones: bool = True,
     layers: Mapping[str, set[int]] | None = None,
+    backwards: int = 1,
 ) -> Lowered:
     """Build the graph of one run.
 
-    `gradients` are captured keys at which gradients are taken; `project` leaves out the unembedding;
-    `cones` computes only once what no edit can change. `layers` names, by edit digest, the layers that
+    `gradients` are captured keys at which gradients are taken, in `backwards` passes back; `project`
+    leaves out the unembedding; `cones` computes only once what no edit can change. `layers` names, by edit digest, the layers that
     the lanes at hand edit, where these are not all.
     """
     writes = edits_by_key(run, mg.info, evaluator.domains)
@@ -150,7 +151,7 @@ def lower(
     ops = [op for op in ops if op in alive]  # an edit after all that is read is not made
     blocks = {n.name: n.meta["block"] for n in graph.nodes if "block" in n.meta}
     return Lowered(
-        Runner(graph, mg.gm, blocks, _require_grad, cones),
+        Runner(graph, mg.gm, blocks, _require_grad, cones, backwards),
         tuple(wanted),
         nodes,
         axes,

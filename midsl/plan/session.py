@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -125,15 +126,22 @@ class Session:
             pieces = self._pieces(step, hook(engine, step.run, captures, self.evaluator), part, alone[0][0])
         else:
             project = self._projects(engine, step, reads)
-            every = [*captures, *gradients]
+            make = partial(
+                lower,
+                engine,
+                step.run,
+                [*captures, *gradients],
+                gradients,
+                self.evaluator,
+                project,
+                cones=step.cones,
+                backwards=self.backwards(step),
+            )
 
             def cut(groups: Sequence[Boarding]) -> list[Piece]:
                 found = []
                 for chosen, layers in groups:
-                    lowered = lower(
-                        engine, step.run, every, gradients, self.evaluator, project, step.cones, layers
-                    )
-                    found += self._pieces(step, lowered, part, chosen)
+                    found += self._pieces(step, make(layers=layers), part, chosen)
                 # groups on the same rows share a prefix
                 return sorted(found, key=lambda x: (x.rows.start, x.rows.stop))
 
@@ -197,6 +205,16 @@ class Session:
         if any(g.site.name == "logits" for g in step.grads):
             return False
         return all(any(a in ("pos", "vocab") for a, _ in r.site.select) for r in logits)
+
+    def backwards(self, step: RunStep) -> int:
+        """Backward passes of a run: one for each gradient, and each point of it that is no lane of the run."""
+        total = 0
+        for grad in step.grads:
+            points = 1
+            for s in ir.sweeps_of(grad.scalar):
+                points *= 1 if s in step.sweeps else self.sizing.points_of(s)
+            total += points
+        return total
 
     def lane_count(self, step: RunStep) -> int:
         """Points of the run's own sweeps; for a computed domain, as many as it will have."""

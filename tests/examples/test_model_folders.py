@@ -50,7 +50,10 @@ def refused(spec: Path, code: str, says: str, *args: str) -> str:
     return done.output
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+SLOW = [f if f == "llama" else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES]
+
+
+@pytest.mark.parametrize("family", SLOW)
 def test_folders_run_and_agree_with_the_oracle(family: str, spec: Path) -> None:
     save_model(spec.parent / "model", family)
     done = midsl("run", spec, "--json", "--store", spec.parent / "store")

@@ -58,6 +58,7 @@ def test_head_patching_runs(tmp_path: Path) -> None:
 
 
 @needs_bpe
+@pytest.mark.slow
 def test_head_patching_agrees_with_the_oracle() -> None:
     verified(HEADS, "-p", f"tokenizer={GPT2_BPE}", "-p", "n=4")
 
