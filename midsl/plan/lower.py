@@ -104,8 +104,8 @@ def lower(
     """Build the graph of one run.
 
     `gradients` are captured keys at which gradients are taken, in `backwards` passes back; `project`
-    leaves out the unembedding; `cones` computes only once what no edit can change. `layers` names, by edit digest, the layers that
-    the lanes at hand edit, where these are not all.
+    leaves out the unembedding; `cones` computes only once what no edit can change. `layers` names, by
+    edit digest, the layers that the lanes at hand edit, where these are not all.
     """
     writes = edits_by_key(run, mg.info, evaluator.domains)
     if layers is not None:

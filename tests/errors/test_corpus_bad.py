@@ -59,7 +59,8 @@ def test_binds(path: Path, golden: Golden, model_files: Path) -> None:
     with pytest.raises(MiError) as caught:
         explain(compile_spec(spec))
     assert caught.value.exit_code == 2
-    golden(path.with_suffix(".expected"), said(Bag(list(caught.value.diagnostics))).replace(str(model_files), "."))
+    text = said(Bag(list(caught.value.diagnostics)))
+    golden(path.with_suffix(".expected"), text.replace(str(model_files), "."))
 
 
 def test_each_expectation_has_a_program() -> None:

@@ -18,7 +18,8 @@ from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.edits import EditOp
 from midsl.plan.execute import Executor
 from midsl.plan.explain import Shapes, explain, totals
-from midsl.plan.session import Session
+from midsl.plan.session import Prepared, Session
+from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
 from tests.plan.corpus import CHUNKS, SPECS, SUBSETS, chunked, planned
 
@@ -63,7 +64,7 @@ def blocks_run(compiled: Compiled) -> set[int]:
     found: set[int] = set()
     for step in compiled.plan.runs:
         p = session.prepare(step)
-        found |= {b for b, n in p.lowered.count(1, p.length).by_block.items() if n}
+        found |= {b for b, n in p.lowered.count(1, 1, p.length).by_block.items() if n}
     return found
 
 
@@ -135,9 +136,9 @@ def test_a_sweep_is_one_stacked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     call = Runner.rest
 
     def counted(self: Runner, prefix: Mapping[fx.Node, object], lanes: int, *rest: object) -> object:
-        streams = [v for v in prefix.values() if isinstance(v, torch.Tensor) and v.dim() == 3]
-        if streams and not streams[0].is_meta:
-            calls.append(streams[0].shape[0] * lanes)
+        given = [v for v in prefix.values() if isinstance(v, torch.Tensor) and v.dim() > 1]
+        if given and not given[0].is_meta:
+            calls.append(given[0].shape[0] * lanes)
         return call(self, prefix, lanes, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Runner, "rest", counted)
@@ -252,11 +253,12 @@ def test_a_write_that_fires_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
 def test_firings_are_checked_for_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     check = Executor._check_fired
-    monkeypatch.setattr(
-        Executor,
-        "_check_fired",
-        lambda self, step, *rest: (seen.append(step.run.digest), check(self, step, *rest))[1],
-    )
+
+    def checked(self: Executor, step: RunStep, fired: dict[str, int], p: Prepared) -> None:
+        seen.append(step.run.digest)
+        check(self, step, fired, p)
+
+    monkeypatch.setattr(Executor, "_check_fired", checked)
     compiled = planned("attribution")
     executed(compiled)
     assert seen == [s.run.digest for s in compiled.plan.runs]
