@@ -18,11 +18,12 @@ from midsl.ir import nodes as ir
 from midsl.oracle.interp import Oracle
 from midsl.passes.pipeline import OPTIONAL, optimise
 from midsl.plan.build import build
-from midsl.plan.driver import Compiled, Execution, compile_spec, working_in
+from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.memory import Budget
 from midsl.plan.session import Session
 from midsl.plan.verify import Lifted, OracleInputs
 from midsl.store.rows import ResultTable
+from midsl.workdir import working_in
 
 FOLDER = Path(__file__).parents[1] / "corpus" / "run"
 SPECS = sorted(p.stem for p in FOLDER.glob("*.mi"))

@@ -16,7 +16,8 @@ from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.edits import EditOp
 from midsl.plan.execute import Executor
 from midsl.plan.explain import Shapes, explain, totals
-from midsl.plan.session import Session
+from midsl.plan.session import Prepared, Session
+from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
 from tests.plan.corpus import CHUNKS, SPECS, SUBSETS, chunked, planned
 
@@ -225,6 +226,20 @@ def test_fuse_captures_reads_all_in_one_run(tmp_path: Path) -> None:
     assert predicted(without(compiled, "fuse_captures")).forwards == 3
 
 
+def test_each_backward_pass_is_counted(tmp_path: Path) -> None:
+    """A scalar that is swept beside the run costs a pass back for each of its points."""
+    body = """  sweep k in KS
+  let r = run m on d.clean
+  let g = grad(k * mean(ld(r), over: batch), at: m.blocks[0].resid_pre)
+  report x = sum(g, over: [batch, pos, d_model])"""
+    flops = [
+        executed(small(tmp_path, body.replace("KS", str([float(k) for k in range(n)])))).flops
+        for n in (1, 2, 4)
+    ]
+    assert flops[1] > flops[0]
+    assert flops[2] - flops[1] == 2 * (flops[1] - flops[0])
+
+
 # ---------------------------------------------------------------- firings
 
 
@@ -245,11 +260,12 @@ def test_a_write_that_fires_twice_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
 def test_firings_are_checked_for_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     check = Executor._check_fired
-    monkeypatch.setattr(
-        Executor,
-        "_check_fired",
-        lambda self, step, *rest: (seen.append(step.run.digest), check(self, step, *rest))[1],
-    )
+
+    def checked(self: Executor, step: RunStep, fired: dict[str, int], p: Prepared) -> None:
+        seen.append(step.run.digest)
+        check(self, step, fired, p)
+
+    monkeypatch.setattr(Executor, "_check_fired", checked)
     compiled = planned("attribution")
     executed(compiled)
     assert seen == [s.run.digest for s in compiled.plan.runs]
