@@ -135,7 +135,7 @@ class Session:
         return all(any(a in ("pos", "vocab") for a, _ in r.site.select) for r in logits)
 
     def backwards(self, step: RunStep) -> int:
-        """Backward passes of a run: one for each gradient, and each point of it that is no lane of the run."""
+        """Passes back in a run: one for each gradient, and each point of it that is no lane of the run."""
         total = 0
         for grad in step.grads:
             points = 1
