@@ -92,9 +92,7 @@ def test_gpt_nano_sort_sorts() -> None:
 def test_makemore_induction_accuracy() -> None:
     """Next-letter accuracy on the last 10 letters of 1000 strings is the published 0.9994."""
     letters = ".abcdefghijklmnopqrstuvwxyz"
-    model = state_dict(
-        str(MAKEMORE / "model.pt"), names="minGPT", arch={"heads": 1}, chars=letters, bos="."
-    )
+    model = state_dict(str(MAKEMORE / "model.pt"), names="minGPT", arch={"heads": 1}, chars=letters, bos=".")
     assert model.tokenizer is not None
     strings = (MAKEMORE / "induction.txt").read_text().split()[:1000]
     ids = torch.tensor([model.tokenizer.encode(s) for s in strings])

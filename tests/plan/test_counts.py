@@ -233,6 +233,20 @@ def test_fuse_captures_reads_all_in_one_run(tmp_path: Path) -> None:
     assert predicted(without(compiled, "fuse_captures")).forwards == 3
 
 
+def test_each_backward_pass_is_counted(tmp_path: Path) -> None:
+    """A scalar that is swept beside the run costs a pass back for each of its points."""
+    body = """  sweep k in KS
+  let r = run m on d.clean
+  let g = grad(k * mean(ld(r), over: batch), at: m.blocks[0].resid_pre)
+  report x = sum(g, over: [batch, pos, d_model])"""
+    flops = [
+        executed(small(tmp_path, body.replace("KS", str([float(k) for k in range(n)])))).flops
+        for n in (1, 2, 4)
+    ]
+    assert flops[1] > flops[0]
+    assert flops[2] - flops[1] == 2 * (flops[1] - flops[0])
+
+
 # ---------------------------------------------------------------- firings
 
 
