@@ -18,7 +18,8 @@ class Axis:
     """A named axis.
 
     Attributes:
-        name: what specs call it and what result columns are called (`layer`, `pos`, `d_head`).
+        name: what specs call it and what result columns are called (`layer`, `pos`, `d_head`); swept
+            positions are ``pos@variable``, apart from the positions that a run's values still have.
         owner: what it belongs to: a data set's digest (`batch`, `pos`), a model's (`head`), a
             sweep's name, or "" for an axis that anything may share.
         size: length, or None while unknown.
@@ -38,7 +39,7 @@ class Axis:
         return self.name == other.name and self.owner == other.owner and self.span == other.span
 
     def __str__(self) -> str:
-        return self.name
+        return self.name.partition("@")[0]
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class TensorType:
 
     def __str__(self) -> str:
         head = {"float": "Float", "int": "Int", "bool": "Bool", "token": "Token"}[self.kind]
-        axes = f"[{', '.join(self.names)}]" if self.axes else ""
+        axes = f"[{', '.join(map(str, self.axes))}]" if self.axes else ""
         return f"{head}{axes}" + (f"<{self.unit}>" if self.unit else "")
 
 
@@ -74,7 +75,7 @@ class PlainType:
     name: str
 
     def __str__(self) -> str:
-        return self.name
+        return self.name.partition("@")[0]
 
 
 SCALAR = TensorType()

@@ -162,7 +162,7 @@ def _along(op: str, unit: str | None, drops: bool) -> Callable[..., Value]:
         x, over = args.tensor("x"), args.axes("over")
         if over is None or len(over) != 1:
             raise fail("MI0207", f"`{op}` needs one axis: `over:`", node.span)
-        tensors.find_axis(x.type, over[0], args.expr("over").span, f"take `{op}` over")
+        over = (tensors.find_axis(x.type, over[0], args.expr("over").span, f"take `{op}` over").name,)
         kind: Kind = "int" if op.startswith("arg") else "float"
         attrs = (("over", over[0]),)
         return apply(op, (x,), node.span, kind=kind, attrs=attrs, drop=over if drops else (), unit=unit)

@@ -133,9 +133,11 @@ def _axis(value: SiteV, name: str, prefix: str, var: str) -> Axis:
     )
     if prefix:
         owner = f"{owner}:{prefix}"
+    elif name in ("pos", "key_pos"):  # not the positions that a run's values still have
+        name = f"{name}@{var}"
     if isinstance(index, ir.Const) and isinstance(index.value, int):
         return Axis(prefix + name, owner, 1, (index.value,))
-    size = value.model.sizes.get(name) if name not in ("pos", "key_pos") else None
+    size = value.model.sizes.get(name)
     return Axis(prefix + name, owner, size, tuple(range(size)) if size is not None else None)
 
 

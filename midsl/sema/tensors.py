@@ -229,7 +229,10 @@ def find_axis(t: TensorType, name: str, span: Span, doing: str) -> Axis:
     axis = t.axis(name)
     if axis is not None:
         return axis
-    have = ", ".join(t.names) or "none"
+    swept = [a for a in t.axes if str(a) == name]  # swept positions go by their plain name, too
+    if len(swept) == 1:
+        return swept[0]
+    have = ", ".join(map(str, t.axes)) or "none"
     raise fail(
         "MI0311",
         f"there is no axis `{name}` to {doing}",
@@ -248,7 +251,8 @@ def reduce(
     if not axes and over is None and op not in ("all", "any", "count"):
         return value
     left = join_axes([value.node, *([where.node] if where else [])], span)
-    kept = tuple(a for a in left if a.name not in names)
+    gone = {a.name for a in axes}
+    kept = tuple(a for a in left if a.name not in gone)
     kind: Kind = {"all": "bool", "any": "bool", "count": "int"}.get(op, "float")  # type: ignore[assignment]
     if op in ("sum", "max", "min") and value.type.kind == "int":
         kind = "int"
