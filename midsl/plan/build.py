@@ -127,7 +127,17 @@ class _Builder:
         stacked = self.schedule.batch
         cones = stacked and self.schedule.cones and not computed(run)
         board = cones and self.schedule.board and boards(run)
-        return RunStep(run, ir.sweeps_of(run), outputs, grads, stacked, cones, board)
+        return RunStep(run, ir.sweeps_of(run), outputs, grads, stacked, cones, board, self._name(run))
+
+    def _name(self, run: ir.Forward) -> str:
+        """A run as people call it: model on data, with the sites that it edits."""
+        models = {n.digest: name for name, n in self.program.models}
+        datas = {n.digest: name for name, n in self.program.datas}
+        part = run.data
+        data = ".".join(x for x in (datas.get(part.data.digest, "data"), part.split, part.side) if x)
+        sites = sorted({e.site.name for e in run.edits})
+        edits = f" do {{ {', '.join(sites)} }}" if sites else ""
+        return f"{models.get(run.model.digest, 'model')} on {data}{edits}"
 
     # -- placing expressions
 

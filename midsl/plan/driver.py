@@ -8,7 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from midsl.diagnostics.model import Bag
+import torch
+
+from midsl.diagnostics.model import Bag, MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.text import print_program
@@ -19,7 +21,7 @@ from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
 from midsl.plan.results import Results
 from midsl.plan.session import Session
-from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, TrainStep
+from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, TrainStep
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
 from midsl.sema.check import check_source, read_source
@@ -88,46 +90,49 @@ class Execution:
     compiled: Compiled
     totals: Totals = field(default_factory=Totals)
     stages: list[Stage] = field(default_factory=list)
+    loaded: dict[int, CellRow] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Load and train what the plan needs; done once, before anything runs."""
+        with working_in(self.compiled.binder.folder):
+            for step in self.compiled.plan.steps:
+                if isinstance(step, (LoadStep, TrainStep)) and id(step) not in self.loaded:
+                    began, cpu = time.perf_counter(), time.process_time()
+                    self.compiled.binder.engine(step.model)
+                    self.loaded[id(step)] = self._cell(step, step.model.digest, began, cpu, Totals())
 
     def run(self, on_stage: Callable[[Stage], None] | None = None, session: Session | None = None) -> None:
         """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
+        self.load()
         session = session or self.compiled.session()
         executor = Executor(session)
         results = Results(session.evaluator)
-        cells: list[CellRow] = []
+        cells = list(self.loaded.values())
         tables: dict[str, ResultTable] = {}
         current: Stage | None = None
 
         def close() -> None:
-            nonlocal cells
+            nonlocal current
             if current is not None:
-                current.cells, cells = cells, []
                 self.stages.append(current)
                 if on_stage is not None:
                     on_stage(current)
+            current = None
 
         with working_in(self.compiled.binder.folder):
             for step in self.compiled.plan.steps:
-                began, cpu = time.perf_counter(), time.process_time()
-                if isinstance(step, (LoadStep, TrainStep)):
-                    session.bound.engine(step.model)
-                    cells.append(self._cell(step, step.model.digest, began, cpu, Totals()))
-                elif isinstance(step, RunStep):
-                    done = Totals()
-                    p = session.prepare(step)
-                    with progress(step.name or "run", p.lanes * len(p.part)) as advance:
-                        for n in executor.run(step, done):
-                            advance(n, "")
-                    self.totals.add(done)
-                    cells.append(self._cell(step, step.run.digest, began, cpu, done))
+                if isinstance(step, RunStep):
+                    close()  # the sinks of an experiment come last
+                    cells.append(self._run(executor, step))
                 elif isinstance(step, ChooseStep):
+                    close()
                     choose_points(session, step.sweep)
-                else:
+                elif isinstance(step, SinkStep):
                     sink = step.sink
                     assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot))
                     if current is None or current.experiment != sink.experiment:
                         close()
-                        current = Stage(sink.experiment)
+                        current, cells = Stage(sink.experiment, cells=cells), []
                     if isinstance(sink, ir.Report):
                         tables[sink.digest] = results.report(sink)
                         current.tables.append(tables[sink.digest])
@@ -136,6 +141,23 @@ class Execution:
                     else:
                         current.plots.append((sink, tables[sink.value.digest]))
             close()
+
+    def _run(self, executor: Executor, step: RunStep) -> CellRow:
+        began, cpu = time.perf_counter(), time.process_time()
+        done = Totals()
+        p = executor.session.prepare(step)
+        try:
+            with progress(step.name, p.lanes * len(p.part)) as advance:
+                for n in executor.run(step, done):
+                    advance(n, "")
+        except (MemoryError, torch.OutOfMemoryError) as err:
+            raise _out_of_memory(step, err) from None
+        except RuntimeError as err:
+            if "allocate memory" not in str(err):
+                raise
+            raise _out_of_memory(step, err) from None
+        self.totals.add(done)
+        return self._cell(step, step.run.digest, began, cpu, done)
 
     def _cell(self, step: object, key: str, began: float, cpu: float, done: Totals) -> CellRow:
         trained = self.compiled.trainer.done.get(key)
@@ -154,6 +176,17 @@ class Execution:
             bytes=done.bytes,
             peak_bytes=done.peak_bytes,
         )
+
+
+def _out_of_memory(step: RunStep, err: BaseException) -> MiError:
+    return fail(
+        "MI0702",
+        f"memory ran out in the run {step.name}",
+        step.run.span,
+        label=str(err).splitlines()[0][:120] if str(err) else "no memory is left",
+        help="set MIDSL_MEMORY to fewer bytes than there are, so that chunks are smaller",
+        exit_code=4,
+    )
 
 
 def spec_hash(source: SourceFile) -> str:

@@ -147,7 +147,7 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line:
             "cached: same recipe, start and data" if cached else "not in the cache",
         )
     if isinstance(step, RunStep):
-        return Line("run", run_name(compiled, step), _run_reason(session, step), session.predict(step))
+        return Line("run", step.name, _run_reason(session, step), session.predict(step))
     if isinstance(step, ChooseStep):
         return Line(
             "choose",
@@ -160,17 +160,6 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line:
         sink.name if isinstance(sink, ir.Report) else sink.text if isinstance(sink, ir.Expect) else sink.kind
     )
     return Line(type(sink).__name__.lower(), f"{sink.experiment}: {name}", "")
-
-
-def run_name(compiled: Compiled, step: RunStep) -> str:
-    """A run as people call it: model on data, with what edits."""
-    models = {n.digest: name for name, n in compiled.program.models}
-    datas = {n.digest: name for name, n in compiled.program.datas}
-    part = step.run.data
-    data = ".".join(x for x in (datas.get(part.data.digest, "data"), part.split, part.side) if x)
-    sites = sorted({e.site.name for e in step.run.edits})
-    edits = f" do {{ {', '.join(sites)} }}" if sites else ""
-    return f"{models.get(step.run.model.digest, 'model')} on {data}{edits}"
 
 
 def _run_reason(session: Session, step: RunStep) -> str:

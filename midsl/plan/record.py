@@ -42,17 +42,21 @@ def run_and_store(
     """
     explained = explain(compiled)  # also refuses what does not fit, with nothing written
     store = Store(folder.resolve())  # the spec runs in its own folder
-    writer = store.begin(_record(compiled, params, argv, explained))
     execution = Execution(compiled)
+    execution.load()  # what is trained belongs to the record
+    writer = store.begin(_record(compiled, params, argv, explained))
+    told = 0
 
     def land(stage: Stage) -> None:
+        nonlocal told
+        fresh, told = list(compiled.bag)[told:], len(compiled.bag)
         plots = [
             Artifact(
                 "plot", f"{p.experiment}.{p.kind}.{t.report}", text=to_json(vega(p.kind, t, dict(p.channels)))
             )
             for p, t in stage.plots
         ]
-        writer.stage(stage.experiment, stage.tables, stage.checks, stage.cells, plots, list(compiled.bag))
+        writer.stage(stage.experiment, stage.tables, stage.checks, stage.cells, plots, fresh)
 
     try:
         execution.run(land)
