@@ -257,7 +257,15 @@ class Elaborator:
                     "MI0205", f"the record has no field `{name}`", span, help=did_you_mean(name, base.fields)
                 )
             return base.fields[name]
-        raise fail("MI0205", f"a {base.kind} has no fields", span, label=f"`{name}` of a {base.kind}")
+        layer = (
+            isinstance(base, TensorV)
+            and isinstance(base.node, ir.Coord)
+            and base.type.names[-1:] == ("layer",)
+        )
+        help = f"a swept layer is a number: write `m.blocks[...].{name}`" if layer else ""
+        raise fail(
+            "MI0205", f"a {base.kind} has no fields", span, label=f"`{name}` of a {base.kind}", help=help
+        )
 
     def run_field(self, run: RunV, name: str, span: Span) -> Value:
         """``r.logits``, ``r.data``."""

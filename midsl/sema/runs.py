@@ -155,6 +155,8 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
     else:
         tensor = as_tensor(value, template.value.span)
     check_fit(tensor, t, template.value.span)
+    if "layer" in target.stars:
+        check_layerwise(tensor.node, template.value.span)
     if tensor.type.kind == "bool":
         raise fail("MI0408", "a truth value cannot be written to a site", template.value.span)
     absolute = not any(isinstance(n, ir.Self) for n in _own(tensor.node))
@@ -200,6 +202,22 @@ def check_fit(value: TensorV, slot: TensorType, span: Span) -> None:
             span,
             label=f"{axis.owner[:8]} against {own.owner[:8]}",
         )
+
+
+def check_layerwise(value: ir.Node, span: Span) -> None:
+    """Refuse what mixes `self` across the layers of a joint edit: they are edited one after the other."""
+    for node in _own(value):
+        over = {a.name for a in node.axes} if isinstance(node, ir.Reduce) else set()
+        if isinstance(node, ir.Select):
+            over = {node.axis.name}
+        if "layer" in over and any(isinstance(n, ir.Self) for n in _own(node)):
+            raise fail(
+                "MI0408",
+                "`self` of one layer cannot use that of another",
+                span,
+                label="this goes across the layers of a joint edit",
+                help="read the layers from another run: `mean(base[site], over: layer)`",
+            )
 
 
 def check_overlap(edits: list[ir.Edit], info: ModelInfo | None) -> None:
