@@ -257,14 +257,13 @@ class Elaborator:
                     "MI0205", f"the record has no field `{name}`", span, help=did_you_mean(name, base.fields)
                 )
             return base.fields[name]
-        layer = (
-            isinstance(base, TensorV)
-            and isinstance(base.node, ir.Coord)
-            and base.type.names[-1:] == ("layer",)
-        )
-        help = f"a swept layer is a number: write `m.blocks[...].{name}`" if layer else ""
+        swept = isinstance(base, TensorV) and str(base.type) == "Int[layer]"
         raise fail(
-            "MI0205", f"a {base.kind} has no fields", span, label=f"`{name}` of a {base.kind}", help=help
+            "MI0205",
+            f"a {base.kind} has no fields",
+            span,
+            label=f"`{name}` of a {base.kind}",
+            help=f"a swept layer is a number: write `m.blocks[...].{name}`" if swept else "",
         )
 
     def run_field(self, run: RunV, name: str, span: Span) -> Value:
