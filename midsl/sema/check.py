@@ -92,10 +92,11 @@ def check_source(
 
 
 def _with_names(d: Diagnostic, ctx: Context) -> Diagnostic:
-    """Owners of axes are digests; people know them by the names of their bindings."""
+    """Owners of axes are digests; people know them by the names of their bindings. And "an Int"."""
 
     def named(text: str) -> str:
-        return re.sub(r"\b[0-9a-f]{8}\b", lambda m: f"`{ctx.owners.get(m[0], m[0])}`", text)
+        text = re.sub(r"\b[0-9a-f]{8}\b", lambda m: f"`{ctx.owners.get(m[0], m[0])}`", text)
+        return re.sub(r"\b([Aa]) (?=[AEIOaeio]\w)", r"\1n ", text)
 
     notes = tuple(replace(n, text=named(n.text)) for n in d.notes)
     return replace(d, message=named(d.message), label=named(d.label), notes=notes)
