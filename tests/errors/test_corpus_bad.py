@@ -18,7 +18,8 @@ from tests.conftest import Golden
 CORPUS = Path(__file__).parents[1] / "corpus_bad"
 SYNTAX = sorted(CORPUS.glob("01_*/*.mi"))
 BOUND = sorted(CORPUS.glob("05_bind/*.mi"))
-CHECKED = sorted(p for p in CORPUS.glob("*/*.mi") if p not in SYNTAX and p not in BOUND)
+MEMORY = sorted(CORPUS.glob("06_memory/*.mi"))
+CHECKED = sorted(p for p in CORPUS.glob("*/*.mi") if p not in [*SYNTAX, *BOUND, *MEMORY])
 
 
 def said(bag: Bag) -> str:
@@ -61,6 +62,21 @@ def test_binds(path: Path, golden: Golden, model_files: Path) -> None:
     assert caught.value.exit_code == 2
     text = said(Bag(list(caught.value.diagnostics)))
     golden(path.with_suffix(".expected"), text.replace(str(model_files), "."))
+
+
+@pytest.mark.parametrize("path", MEMORY, ids=case)
+def test_does_not_fit(path: Path, golden: Golden, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused with exit code 4 and what would fit; sizes depend on the graph that torch exports."""
+    from midsl.plan.driver import compile_spec
+    from midsl.plan.explain import explain
+
+    free = {"one_row_is_too_much": "4000", "too_much_to_keep": "300000", "a_gradient_over_all_rows": "1000000"}
+    monkeypatch.setenv("MIDSL_MEMORY", free[path.stem])
+    with pytest.raises(MiError) as caught:
+        explain(compile_spec(path))
+    assert caught.value.exit_code == 4
+    text = said(Bag(list(caught.value.diagnostics))).replace(str(path), path.name)
+    golden(path.with_suffix(".expected"), re.sub(r"\d[\d.]*( [kMG]?B)?", "#", text))
 
 
 def test_each_expectation_has_a_program() -> None:
