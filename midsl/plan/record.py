@@ -43,7 +43,6 @@ def run_and_store(
     explained = explain(compiled)  # also refuses what does not fit, with nothing written
     store = Store(folder.resolve())  # the spec runs in its own folder
     execution = Execution(compiled)
-    execution.load()  # what is trained belongs to the record
     writer = store.begin(_record(compiled, params, argv, explained))
     told = 0
 
@@ -59,6 +58,8 @@ def run_and_store(
         writer.stage(stage.experiment, stage.tables, stage.checks, stage.cells, plots, fresh)
 
     try:
+        execution.load()
+        writer.amend(_record(compiled, params, argv, explained))  # what was trained has weights now
         execution.run(land)
     except KeyboardInterrupt:
         writer.finish("interrupted", 130)

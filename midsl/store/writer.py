@@ -71,6 +71,17 @@ class RunWriter:
         }
         self._save()
 
+    def amend(self, record: RunRecord) -> None:
+        """Replace what is known of the run, before its first stage: what was trained has weights now.
+
+        Raises:
+            MI0901: if a stage was written already.
+        """
+        if self._manifest["stages"]:
+            raise fail("MI0901", f"run {self.run_uuid} has rows already", exit_code=1)
+        self._manifest["record"] = record.model_dump(mode="json") | {"run_uuid": self.run_uuid}
+        self._save()
+
     def stage(
         self,
         name: str,

@@ -70,8 +70,8 @@ def test_does_not_fit(path: Path, golden: Golden, monkeypatch: pytest.MonkeyPatc
     from midsl.plan.driver import compile_spec
     from midsl.plan.explain import explain
 
-    free = {"one_row_is_too_much": "4000", "too_much_to_keep": "300000", "a_gradient_over_all_rows": "1000000"}
-    monkeypatch.setenv("MIDSL_MEMORY", free[path.stem])
+    free = {"one_row_is_too_much": 4e3, "too_much_to_keep": 3e5, "a_gradient_over_all_rows": 1e6}
+    monkeypatch.setenv("MIDSL_MEMORY", str(free[path.stem]))
     with pytest.raises(MiError) as caught:
         explain(compile_spec(path))
     assert caught.value.exit_code == 4
