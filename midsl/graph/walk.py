@@ -6,7 +6,7 @@ it; dominators say so. All of it is on graphs of a few hundred nodes per block, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,21 +16,17 @@ from torch.fx.node import map_arg
 
 def ancestors(*nodes: fx.Node, stop: Iterable[fx.Node] = ()) -> set[fx.Node]:
     """Return the nodes and all that they are computed from, not going past `stop` (which are in it)."""
-    seen: set[fx.Node] = set()
-    halt = set(stop)
-    stack = list(nodes)
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node not in halt:
-            stack.extend(node.all_input_nodes)
-    return seen
+    return _reach(nodes, stop, lambda node: node.all_input_nodes)
 
 
 def descendants(*nodes: fx.Node, stop: Iterable[fx.Node] = ()) -> set[fx.Node]:
     """Return the nodes and all that is computed from them, not going past `stop` (which are in it)."""
+    return _reach(nodes, stop, lambda node: node.users)
+
+
+def _reach(
+    nodes: Iterable[fx.Node], stop: Iterable[fx.Node], step: Callable[[fx.Node], Iterable[fx.Node]]
+) -> set[fx.Node]:
     seen: set[fx.Node] = set()
     halt = set(stop)
     stack = list(nodes)
@@ -40,7 +36,7 @@ def descendants(*nodes: fx.Node, stop: Iterable[fx.Node] = ()) -> set[fx.Node]:
             continue
         seen.add(node)
         if node not in halt:
-            stack.extend(node.users)
+            stack.extend(step(node))
     return seen
 
 

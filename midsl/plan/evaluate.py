@@ -142,7 +142,6 @@ class Evaluator:
             shared = [a for a in s.axes if a.name in value.axes and a.name not in env.own and _same(node, a)]
             if not shared:
                 continue
-            first = True
             for a in shared:
                 i = s.axes.index(a)
                 coords = self.domains.column(s, i)[env.table.index[s.digest]]
@@ -152,8 +151,6 @@ class Evaluator:
                         [own.labels.index(int(c)) for c in coords.tolist()], dtype=torch.int64
                     )
                 value = select(value, a.name, NT(coords, (POINT,)))
-                first = False
-            assert not first
         return value
 
     # -- leaves

@@ -181,12 +181,11 @@ class _Kept:
 
     def put(self, value: NT, piece: Piece) -> None:
         """Take the value of one piece: axes "@" (lanes, then points of further sweeps), and the rest."""
-        if len(piece.lanes) == self.lanes and piece.height == self.rows and self.buffer is None:
-            order = piece.lanes.argsort()
-            straight = bool((order == torch.arange(self.lanes)).all())
-            if straight:
-                self.buffer = value
-                return
+        if len(piece.lanes) == self.lanes and piece.height == self.rows:
+            ordered = bool((piece.lanes == torch.arange(self.lanes)).all())
+            assert ordered and self.buffer is None, "one piece of all lanes has them in order"
+            self.buffer = value
+            return
         more = value.size(POINT) // len(piece.lanes)
         sizes = {a: self.rows if a == "batch" else n for a, n in value.sizes.items()}
         sizes[POINT] = self.lanes * more

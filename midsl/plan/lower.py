@@ -53,7 +53,8 @@ class Lowered:
         if key not in self.counted:
             counts = self.counted[key] = Counts()
             tokens = torch.zeros(rows, length, dtype=torch.int64, device="meta")
-            ahead = self.prefix(tokens, tokens, slice(0, rows), counts)
+            with torch.no_grad():
+                ahead = self.prefix(tokens, tokens, slice(0, rows), counts)
             counts.add(self.shapes(ahead, lanes))
         return self.counted[key]
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from midsl.diagnostics.model import Bag, MiError
 from midsl.diagnostics.render import render_json, render_text
 from midsl.ir import nodes as ir
+from midsl.models.loaded import LoadedModel
 from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
 from midsl.plan.explain import explain
 from midsl.show.results import PlotOf, render_results, sql_hint
@@ -29,7 +30,7 @@ from midsl.store.record import (
 )
 from midsl.store.rows import Artifact
 
-DONE, FAILED_EXPECT, FAILED_CELLS = 0, 3, 4
+DONE, FAILED_EXPECT = 0, 3
 
 
 def run_and_store(
@@ -149,7 +150,7 @@ def _record(compiled: Compiled, params: Mapping[str, str], argv: list[str], expl
                 arch=loaded.arch if loaded else "",
                 weights_sha256=loaded.weights_sha256 if loaded else "",
                 tokenizer_fingerprint=loaded.tokenizer.fingerprint if loaded and loaded.tokenizer else "",
-                numerics=numerics(),
+                numerics=numerics(loaded) if loaded else "",
             )
         )
     datasets = []
@@ -185,13 +186,17 @@ def _record(compiled: Compiled, params: Mapping[str, str], argv: list[str], expl
         datasets=datasets,
         environment=environment(binder.folder) | {"torch_threads": torch.get_num_threads()},
         plan=plan,
-        numerics=numerics(),
+        numerics=", ".join(sorted({m.numerics for m in models if m.numerics})),
     )
 
 
-def numerics() -> str:
-    """The numerics class of a run: what results may depend on in their last bits."""
-    return f"float32 sdpa eager cpu torch-{torch.__version__.split('+')[0]}"
+def numerics(loaded: LoadedModel) -> str:
+    """The numerics class of a model: what its results may depend on in their last bits."""
+    first = next(loaded.module.parameters(), None)
+    dtype = str(first.dtype).removeprefix("torch.") if first is not None else "float32"
+    attention = getattr(getattr(loaded.module, "config", None), "_attn_implementation", "sdpa")
+    device = first.device.type if first is not None else "cpu"
+    return f"{dtype} {attention} eager {device} torch-{torch.__version__.split('+')[0]}"
 
 
 def _args(node: ir.Node) -> dict[str, Any]:

@@ -27,7 +27,6 @@ class Context:
     parts: dict[str, PartV] = field(default_factory=dict)
     codes: dict[str, Axis] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
-    used_params: set[str] = field(default_factory=set)
     models: dict[str, str] = field(default_factory=dict)
     datas: dict[str, str] = field(default_factory=dict)
     origins: int = 0

@@ -24,7 +24,6 @@ def param_value(e: Elaborator, param: ast.Param, scope: Scope) -> Value:
         )
     given = e.ctx.params.get(param.name)
     if given is not None:
-        e.ctx.used_params.add(param.name)
         return ConstV(_parse(param, name, given))
     if param.value is None:
         raise fail(
