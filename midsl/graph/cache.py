@@ -7,11 +7,11 @@ the next export writes it anew.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
-
-from pydantic import ValidationError
 
 from midsl.cachedir import cache_dir
 from midsl.graph.info import ModelInfo
@@ -29,8 +29,14 @@ def info_path(key: str) -> Path:
 def load_info(key: str) -> ModelInfo | None:
     """Return the stored description of an architecture, or None."""
     try:
-        info = ModelInfo.model_validate_json(info_path(key).read_bytes())
-    except (OSError, ValidationError):
+        text = info_path(key).read_bytes()
+    except OSError:
+        return None
+    from pydantic import TypeAdapter, ValidationError  # only where there is a file: its import is slow
+
+    try:
+        info = TypeAdapter(ModelInfo).validate_json(text)
+    except ValidationError:
         return None
     return info if info.key == key else None
 
@@ -46,7 +52,7 @@ def save_info(info: ModelInfo) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as f:
-            f.write(info.model_dump_json())
+            json.dump(asdict(info), f)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

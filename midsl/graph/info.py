@@ -1,20 +1,19 @@
 """What the front end knows of a model: sizes, sites and what may be done with them.
 
 `ModelInfo` is plain data (no torch), made once per architecture by ``midsl.graph`` and kept as JSON,
-so that `check` can type a spec without weights.
+so that `check` can type a spec without weights. Dataclasses, since `check` waits for every import;
+pydantic validates the files (see ``midsl.graph.cache``).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
 
-
-class SiteRow(BaseModel):
+@dataclass(frozen=True)
+class SiteRow:
     """One row of the capability table: a site name and what holds for it."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     """Without the block: ``attn.z``, ``resid_pre``, ``embed``, ``logits``, ``ln_final.normalized``."""
@@ -33,20 +32,18 @@ class SiteRow(BaseModel):
     doc: str = ""
 
 
-class WeightRow(BaseModel):
+@dataclass(frozen=True)
+class WeightRow:
     """A weight by its field name: ``W_U [d_model, vocab]``, ``mlp.W_out [d_mlp, d_model]``."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     axes: tuple[str, ...]
     per_block: bool
 
 
-class ModelInfo(BaseModel):
+@dataclass(frozen=True)
+class ModelInfo:
     """Sizes by axis name (`layer` = number of blocks), the site table, and how the model runs."""
-
-    model_config = ConfigDict(frozen=True)
 
     arch: str
     key: str

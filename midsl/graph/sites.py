@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -210,11 +210,11 @@ def _tried(mg: ModelGraph) -> ModelInfo:
             layer = (row.layers[0] if row.layers else 0) if row.per_block else None
             reason = _refusal(mg, (row.name, layer), write=True)
             if reason and _refusal(mg, (row.name, layer), write=False):
-                row = row.model_copy(update={"readable": False})
+                row = replace(row, readable=False)
             if reason:
-                row = row.model_copy(update={"writable": False, "why": reason})
+                row = replace(row, writable=False, why=reason)
         rows.append(row)
-    return mg.info.model_copy(update={"sites": tuple(rows)})
+    return replace(mg.info, sites=tuple(rows))
 
 
 def _refusal(mg: ModelGraph, site: Site, write: bool) -> str:

@@ -2,27 +2,30 @@
 
 One record describes every toy, llama2.c and plain-state-dict architecture. `check` reads axis sizes from
 it, the loaders fill it from file headers and tensor shapes, and its graph-deciding part is the model's key.
+A plain dataclass with checks of its own: `check` waits for every import, and pydantic's is its dearest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any, Literal, get_args, get_type_hints
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 
 
-class TinyConfig(BaseModel):
+@dataclass(frozen=True)
+class TinyConfig:
     """Everything that decides a `TinyTransformer`; sizes of 0 and scale 0 mean "as usual".
+
+    Raises:
+        ValueError: if a field has the wrong type, or does not fit the others.
 
     >>> TinyConfig(d_model=64, heads=4).d_head
     16
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     layers: int = 2
     heads: int = 4
@@ -56,31 +59,34 @@ class TinyConfig(BaseModel):
     seed: int = 0
     """Seed of the initial weights; it does not decide the graph."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, data: Any) -> Any:
-        """Replace the zeros that stand for a usual value, so that the fields can be read as they are."""
-        if not isinstance(data, dict):
-            return data
-        full = dict(data)
-        if full.get("logits_at") == -1:
-            full["logits_at"] = None
-        heads = full.get("heads", cls.model_fields["heads"].default)
-        d_model = full.get("d_model", cls.model_fields["d_model"].default)
-        if not (isinstance(heads, int) and isinstance(d_model, int) and heads > 0):
-            return full  # the checks below say what is wrong with them
-        if not full.get("kv_heads"):
-            full["kv_heads"] = heads
-        if not full.get("d_head"):
-            if d_model % heads:
-                raise ValueError(f"d_model {d_model} is not a multiple of heads {heads}: give d_head")
-            full["d_head"] = d_model // heads
-        if not full.get("attn_scale") and isinstance(full["d_head"], int) and full["d_head"] > 0:
-            full["attn_scale"] = full["d_head"] ** -0.5
-        return full
+    def __post_init__(self) -> None:
+        for name, kinds in _kinds().items():
+            value = getattr(self, name)
+            _check_kind(name, value, kinds)
+            if kinds == (float,):  # so that 1 and 1.0 are one configuration
+                self._set(name, float(value))
+        self._fill()
+        self._check_fit()
 
-    @model_validator(mode="after")
-    def _consistent(self) -> TinyConfig:
+    def _fill(self) -> None:
+        """Replace the zeros that stand for a usual value, so that the fields can be read as they are."""
+        if self.logits_at == -1:
+            self._set("logits_at", None)
+        if not self.kv_heads:
+            self._set("kv_heads", self.heads)
+        if not self.d_head and self.heads > 0:
+            if self.d_model % self.heads:
+                raise ValueError(
+                    f"d_model {self.d_model} is not a multiple of heads {self.heads}: give d_head"
+                )
+            self._set("d_head", self.d_model // self.heads)
+        if not self.attn_scale and self.d_head > 0:
+            self._set("attn_scale", self.d_head**-0.5)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_fit(self) -> None:
         for name in ("layers", "heads", "kv_heads", "d_model", "d_head", "vocab", "ctx"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -94,7 +100,6 @@ class TinyConfig(BaseModel):
             raise ValueError("a gated MLP needs d_mlp")
         if self.logits_at is not None and not 0 <= self.logits_at < self.ctx:
             raise ValueError(f"logits_at {self.logits_at} is not a position below ctx {self.ctx}")
-        return self
 
     def sizes(self) -> dict[str, int]:
         """Return axis sizes by axis name, and `causal` as 0 or 1.
@@ -116,25 +121,48 @@ class TinyConfig(BaseModel):
 
     def graph_config(self) -> dict[str, Any]:
         """Return what decides the graph: every field but the seed of the weights."""
-        return self.model_dump(exclude={"seed"})
+        return {name: value for name, value in asdict(self).items() if name != "seed"}
 
 
-def tiny_config(fields: dict[str, Any], what: str = "this model") -> TinyConfig:
+DEFAULTS: dict[str, Any] = {f.name: f.default for f in fields(TinyConfig)}
+"""The fields of a configuration and what they are where nothing is said."""
+
+
+@cache
+def _kinds() -> dict[str, tuple[object, ...]]:
+    """What each field may be: literal choices, or types."""
+    return {name: get_args(hint) or (hint,) for name, hint in get_type_hints(TinyConfig).items()}
+
+
+def _check_kind(name: str, value: object, kinds: tuple[object, ...]) -> None:
+    types = tuple(k for k in kinds if isinstance(k, type))
+    if not types:
+        if value not in kinds:
+            raise ValueError(f"{name}: {value!r} is none of {', '.join(map(repr, kinds))}")
+        return
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if isinstance(value, bool) and bool not in types:
+        fits = False
+    else:
+        fits = isinstance(value, types) or (number and float in types)
+    if not fits:
+        named = " or ".join(t.__name__.replace("NoneType", "none") for t in types)
+        raise ValueError(f"{name}: {value!r} is not of type {named}")
+
+
+def tiny_config(given: dict[str, Any], what: str = "this model") -> TinyConfig:
     """Build a configuration from a spec's arguments.
 
     Raises:
         MiError: MI0509 if a field is unknown, of the wrong type, or does not fit the others.
     """
-    unknown = [name for name in fields if name not in TinyConfig.model_fields]
+    unknown = [name for name in given if name not in DEFAULTS]
     if unknown:
-        raise unknown_key(unknown[0], TinyConfig.model_fields, what)
+        raise unknown_key(unknown[0], DEFAULTS, what)
     try:
-        return TinyConfig(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise fail("MI0509", f"{what}: {where + ': ' if where else ''}{reason}") from error
+        return TinyConfig(**given)
+    except ValueError as error:
+        raise fail("MI0509", f"{what}: {error}") from error
 
 
 def unknown_key(name: str, known: Iterable[str], what: str) -> MiError:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
-from midsl.models.config import TinyConfig, tiny_config, unknown_key
+from midsl.models.config import DEFAULTS, TinyConfig, tiny_config, unknown_key
 from midsl.models.facts import Facts
 from midsl.models.names import CONVENTIONS, Convention, Shapes, Source, Weights, recognise
 from midsl.models.tokens import plain_tokenizer
@@ -119,8 +119,8 @@ def _configure(
         hint = did_you_mean(names, CONVENTIONS) or f"one of {', '.join(CONVENTIONS)}, auto"
         raise fail("MI0509", f"unknown naming convention `{names}`", help=hint)
     for key in arch:
-        if key not in TinyConfig.model_fields:
-            raise unknown_key(key, TinyConfig.model_fields, "arch")
+        if key not in DEFAULTS:
+            raise unknown_key(key, DEFAULTS, "arch")
     convention = CONVENTIONS[names]
     fields = {**convention.infer(shapes), **said, **arch}
     wanted = ["vocab", "d_model", "layers", "heads", "ctx", "pos", "norm"]

@@ -8,7 +8,7 @@ refused with nothing written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -64,8 +64,8 @@ class Binder(Facts):
     def name_axes(self, model: ir.Node, site: str, axes: tuple[str, ...]) -> None:
         """Write axes that a spec names into the model's site table."""
         root = start_of(model).digest
-        rows = [r.model_copy(update={"axes": axes}) if r.name == site else r for r in self.infos[root].sites]
-        self.infos[root] = self.infos[root].model_copy(update={"sites": tuple(rows)})
+        rows = [replace(r, axes=axes) if r.name == site else r for r in self.infos[root].sites]
+        self.infos[root] = replace(self.infos[root], sites=tuple(rows))
         if root in self.hooked:
             self.hooked[root].info = self.infos[root]
 

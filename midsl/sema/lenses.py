@@ -34,7 +34,7 @@ def lens_field(e: Elaborator, lens: LensV, name: str, span: Span) -> Value:
     if name in ("code", "error"):
         row = lens.at.row
         if name == "code":
-            row = row.model_copy(update={"axes": (*row.axes[:-1], lens.code.name)})
+            row = replace(row, axes=(*row.axes[:-1], lens.code.name))
         view = ir.Site(
             site.model, site.name, site.select, lens.node, name, site.minus, type=site.type, span=span
         )

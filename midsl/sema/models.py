@@ -170,4 +170,4 @@ def annotated(site: SiteV, axes: tuple[str, ...], span: Span, ctx: Context) -> S
     if not axes or axes[0] != "batch" or len(set(axes)) < len(axes):
         raise fail("MI0302", "the first axis of a site is `batch`, and each has its own name", span)
     ctx.facts.name_axes(site.model.node, site.site.name, axes)
-    return replace(site, row=site.row.model_copy(update={"axes": axes}))
+    return replace(site, row=replace(site.row, axes=axes))

@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from midsl.diagnostics.model import Bag
-from midsl.models.config import TinyConfig
+from midsl.models.config import DEFAULTS
 from midsl.models.facts import _DESCRIBERS
 from midsl.resources import resource_dir
 from midsl.source import SourceFile
@@ -52,8 +52,8 @@ def test_parameters_and_defaults_agree(ref: str) -> None:
     python = dict(inspect.signature(getattr(import_module(module), name)).parameters)
     wanted: dict[str, object] = {}
     if python.pop("fields", None):
-        for field, info in TinyConfig.model_fields.items():
-            wanted[field] = -1 if field == "logits_at" else info.default
+        for field, default in DEFAULTS.items():
+            wanted[field] = -1 if field == "logits_at" else default
     python.pop("trust", None)  # the command line's, never a spec's
     wanted |= {p.name: p.default for p in python.values()}
     assert {p.name: _default(p.default) for p in EXTERNS[ref].params} == wanted

@@ -151,3 +151,27 @@ def test_configurations_that_make_no_sense_are_refused(fields: dict[str, object]
 def test_zeros_stand_for_usual_values() -> None:
     config = TinyConfig(d_model=32, heads=8, kv_heads=0, d_head=0, attn_scale=0.0, logits_at=-1)
     assert (config.kv_heads, config.d_head, config.attn_scale, config.logits_at) == (8, 4, 0.5, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"layers": "2"}, "layers: '2' is not of type int"),
+        ({"layers": True}, "layers: True is not of type int"),
+        ({"bias": 1}, "bias: 1 is not of type bool"),
+        ({"eps": "small"}, "eps: 'small' is not of type float"),
+        ({"norm": "batch"}, "norm: 'batch' is none of 'layer', 'rms', 'none'"),
+        ({"logits_at": 1.5}, "logits_at: 1.5 is not of type int or none"),
+        ({"layers": 0}, "layers must be at least 1, not 0"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_refused(given: dict[str, object], reason: str) -> None:
+    with pytest.raises(MiError) as refused:
+        tiny_config(given)
+    assert refused.value.diagnostics[0].message == f"this model: {reason}"
+
+
+def test_whole_numbers_are_numbers() -> None:
+    whole, real = tiny_config({"rope_base": 500}), tiny_config({"rope_base": 500.0})
+    assert whole == real
+    assert repr(whole) == repr(real)
