@@ -186,12 +186,19 @@ def explain(
         return
     done = explain_plan(compiled)
     show_warnings(compiled.bag, as_json)
-    click.echo(json.dumps(done.as_json(), indent=1) if as_json else done.as_text())
+    click.echo(json.dumps(done.as_json() | told(compiled.bag), indent=1) if as_json else done.as_text())
 
 
 def show_warnings(bag: Any, as_json: bool) -> None:
     if not as_json:
         show_diagnostics(list(bag), False)
+
+
+def told(bag: Any) -> dict[str, Any]:
+    """Warnings as an entry of a command's JSON."""
+    from midsl.diagnostics.render import render_json
+
+    return {"diagnostics": render_json(list(bag))}
 
 
 @main.command()
@@ -239,13 +246,10 @@ def verify(
             {"name": v.name, "rows": v.rows, "error": v.error, "own_error": v.own_error, "agrees": v.agrees}
             for v in done.verdicts
         ]
-        click.echo(
-            json.dumps(
-                {"agrees": done.agrees, "worst": done.worst, "reports": rows, "sampled": done.sampled},
-                indent=1,
-            )
-        )
+        summary = {"agrees": done.agrees, "worst": done.worst, "reports": rows, "sampled": done.sampled}
+        click.echo(json.dumps(summary | told(compiled.bag), indent=1))
     else:
+        show_warnings(compiled.bag, as_json)
         for v in done.verdicts:
             mark = "agrees" if v.agrees else "DIFFERS"
             click.echo(

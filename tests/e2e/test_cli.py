@@ -99,6 +99,16 @@ def test_explain_predicts_what_run_counts(cli: Cli, home: Home) -> None:
     assert told["naive"]["flops"] >= told["optimised"]["flops"]
 
 
+@pytest.mark.parametrize("command", ["check", "explain", "verify", "run"])
+def test_warnings_are_told(cli: Cli, home: Home, command: str) -> None:
+    spec = home.folder / "idle.mi"
+    spec.write_text(SMALL.read_text() + "\nexperiment idle {\n  let clean = run m on d.clean\n}\n")
+    (warning,) = cli(command, spec, "--json").expect(0).json()["diagnostics"]
+    assert (warning["code"], warning["severity"]) == ("MI0312", "warning")
+    said = cli(command, spec).expect(0)
+    assert said.err.count("warning[MI0312]") == 1
+
+
 @pytest.mark.parametrize("off", ["cse", "dce", "push-selects", "fuse-captures", "batch-sweeps"])
 def test_a_plan_without_a_pass_gives_the_same_rows(cli: Cli, off: str) -> None:
     every = cli("run", SMALL, "--json").expect(0).json()
