@@ -140,31 +140,43 @@ STORE = click.option(
 @main.command()
 @SPEC
 @spec_options
+@click.option("--sarif", is_flag=True, help="Print the diagnostics as SARIF 2.1.0 on stdout.")
 @reporting
-def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool) -> None:
+def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, sarif: bool) -> None:
     """Check a spec without loading a model."""
+    from midsl.diagnostics.model import MiError
     from midsl.sema.check import check_source, read_source
     from midsl.sema.filefacts import FileFacts
     from midsl.sema.summary import summarise
     from midsl.workdir import working_in
 
-    source = read_source(spec)
-    with working_in(spec.resolve().parent):
-        checked = check_source(source, FileFacts(), parse_params(params), trust)
-    if as_json:
-        from midsl.diagnostics.render import render_json
-
-        click.echo(
-            json.dumps(
-                {"diagnostics": render_json(list(checked.bag)), "experiments": summarise(checked)}, indent=1
-            )
-        )
+    if sarif and as_json:
+        raise click.UsageError("--json and --sarif are two forms of one answer: give one of them")
+    try:
+        source = read_source(spec)
+        with working_in(spec.resolve().parent):
+            checked = check_source(source, FileFacts(), parse_params(params), trust)
+    except MiError as err:
+        if not sarif:
+            raise
+        print_sarif(err.diagnostics)
+        sys.exit(err.exit_code)
+    if sarif:
+        print_sarif(checked.bag)
+    elif as_json:
+        click.echo(json.dumps(told(checked.bag) | {"experiments": summarise(checked)}, indent=1))
     else:
         show_diagnostics(list(checked.bag), False)
         if not checked.bag.errors:
             for x in summarise(checked):
                 click.echo(x["text"])
     sys.exit(2 if checked.bag.errors else 0)
+
+
+def print_sarif(diagnostics: Any) -> None:
+    from midsl.diagnostics.sarif import render_sarif
+
+    click.echo(json.dumps(render_sarif(diagnostics), indent=1))
 
 
 @main.command()
