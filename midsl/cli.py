@@ -15,7 +15,17 @@ import click
 from midsl import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
-PASSES = ("cse", "dce", "push_selects", "fuse_captures", "batch_sweeps", "cut_cones", "share_prefix")
+PASSES = (
+    "cse",
+    "dce",
+    "push_selects",
+    "fuse_captures",
+    "batch_sweeps",
+    "cut_cones",
+    "share_prefix",
+    "narrow_positions",
+    "drop_dead_lanes",
+)
 
 
 class Commands(click.Group):

@@ -6,7 +6,7 @@ follows shapes. So what `explain` predicts and what `run` counts come from one d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Hashable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType
 from typing import Any
@@ -57,7 +57,7 @@ def _einsum(args: tuple[Any, ...], out: Any) -> int:
     return n
 
 
-_FLOPS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
+FLOPS: dict[Any, Callable[[tuple[Any, ...], Any], int]] = {
     aten.linear.default: lambda a, out: 2 * a[0].numel() * a[1].shape[0],
     aten.addmm.default: lambda a, out: _mm(a[1], a[2]),
     aten.mm.default: lambda a, out: _mm(a[0], a[1]),
@@ -76,7 +76,7 @@ _BACKWARD: dict[Any, float] = {
 }
 """Backward FLOPs by forward FLOPs, where not 1: attention's backward also computes its scores again."""
 
-_VIEWS = {
+VIEWS = {
     getattr(aten, name).default
     for name in ("view", "reshape", "permute", "expand", "unsqueeze", "alias", "t", "detach", "_unsafe_view")
 } | {aten.transpose.int, aten.slice.Tensor, aten.select.int, aten.split.Tensor, aten.squeeze.dim}
@@ -188,6 +188,14 @@ class Runner:
         steps = [n for n in self.clean if n in needed]
         return self._run(steps, values, self.boundary, bool(inputs) and inputs[0].is_meta, counts)
 
+    def static(self, inputs: list[Tensor], nodes: Collection[fx.Node]) -> dict[fx.Node, Any]:
+        """Values of the nodes that follow from the inputs alone."""
+        values: dict[fx.Node, Any] = dict(
+            zip((n for n in self.nodes if n.op == "placeholder"), inputs, strict=True)
+        )
+        steps = [n for n in self.nodes if n in nodes and n.op == "call_function"]
+        return self._run(steps, values, {*steps, *values}, False, None)
+
     def rest(self, prefix: Mapping[fx.Node, Any], lanes: int, counts: Counts | None = None) -> Any:
         """Run what edits can change, for a stack of lanes: values of the prefix are repeated for each."""
         meta = any(isinstance(v, Tensor) and v.is_meta for v in prefix.values())
@@ -254,7 +262,7 @@ class Runner:
             values[node] = out
             if counts is not None:
                 self._count(node, args, out, counts)
-                held[node] = 0 if node.target in _VIEWS else _bytes(out)
+                held[node] = 0 if node.target in VIEWS else _bytes(out)
                 live += held[node]
                 counts.total_bytes += held[node]
                 counts.peak_bytes = max(counts.peak_bytes, live)
@@ -282,7 +290,7 @@ class Runner:
         return out
 
     def _count(self, node: fx.Node, args: Any, out: Any, counts: Counts) -> None:
-        rule = _FLOPS.get(node.target)
+        rule = FLOPS.get(node.target)
         if rule is None:
             return
         n = rule(args, out)

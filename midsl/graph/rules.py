@@ -61,7 +61,7 @@ def position_rules(parts: Parts, causal: bool) -> dict[str, str]:
     for node in parts.frame.gm.graph.nodes:
         if node not in parts.frame.dynamic or node.op != "call_function":
             continue
-        out[node.name] = core if node in inside else _rule(parts, node)
+        out[node.name] = core if node in inside else node_rule(parts, node)
     return out
 
 
@@ -82,7 +82,8 @@ def _two_positions(parts: Parts, node: fx.Node) -> bool:
     return sum(parts.frame.pos in n.free_symbols for n in sizes(node)) == 2
 
 
-def _rule(parts: Parts, node: fx.Node) -> str:
+def node_rule(parts: Parts, node: fx.Node) -> str:
+    """Return the rule of a node outside attention, in the model's graph or in a rewritten copy of it."""
     op = node.target
     if op in RESHAPES:
         return LOCAL if _keeps_rows(parts, node) else MIXING

@@ -32,6 +32,8 @@ class Schedule:
     batch: bool = False
     cones: bool = False
     board: bool = False
+    rows: bool = False
+    dead: bool = False
 
 
 PassFn = Callable[[Program, Facts, Outcome], Program]

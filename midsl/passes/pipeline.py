@@ -12,8 +12,10 @@ from midsl.passes.batch_sweeps import batch_sweeps
 from midsl.passes.cse import cse
 from midsl.passes.cut_cones import cut_cones
 from midsl.passes.dce import dce
+from midsl.passes.drop_dead_lanes import drop_dead_lanes
 from midsl.passes.expand_sites import expand_sites
 from midsl.passes.fuse_captures import fuse_captures
+from midsl.passes.narrow_positions import narrow_positions
 from midsl.passes.push_selects import push_selects
 from midsl.passes.share_prefix import share_prefix
 from midsl.sema.facts import Facts
@@ -27,6 +29,8 @@ PASSES: tuple[tuple[str, PassFn], ...] = (
     ("batch_sweeps", batch_sweeps),
     ("cut_cones", cut_cones),
     ("share_prefix", share_prefix),
+    ("narrow_positions", narrow_positions),
+    ("drop_dead_lanes", drop_dead_lanes),
 )
 REQUIRED = ("expand_sites",)
 OPTIONAL = tuple(n for n, _ in PASSES if n not in REQUIRED)
@@ -56,5 +60,7 @@ def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optim
         batch="batch_sweeps" not in off,
         cones="cut_cones" not in off,
         board="share_prefix" not in off and "cut_cones" not in off,
+        rows=not {"batch_sweeps", "cut_cones", "share_prefix", "narrow_positions"} & set(off),
+        dead="drop_dead_lanes" not in off,
     )
     return Optimised(program, tuple(outcomes), schedule)

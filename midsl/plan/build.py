@@ -15,6 +15,7 @@ from midsl.ir.program import Program
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.passes.base import Schedule
 from midsl.passes.cut_cones import computed
+from midsl.passes.narrow_positions import base_of
 from midsl.passes.share_prefix import boards
 from midsl.plan.evaluate import generalise, has_self
 from midsl.plan.inputs import owner_of
@@ -53,12 +54,16 @@ class _Builder:
     grads: dict[str, dict[str, ir.Grad]] = field(default_factory=dict)
     placed: set[str] = field(default_factory=set)
     chosen: dict[str, ir.Sweep] = field(default_factory=dict)
+    _all: set[str] = field(default_factory=set)
+    """Digests of the runs that the program asks for."""
     _direct: dict[str, tuple[ir.Forward, ...]] = field(default_factory=dict)
     _fusable: dict[str, bool] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         """Runs come as late as they may, so that an experiment's rows are there before the next begins."""
         ends = []
+        asked = [n for x in self.program.experiments for n in (*x.sinks, *(v for _, v in x.lets))]
+        self._all = {n.digest for n in ir.walk(*asked) if isinstance(n, ir.Forward)}
         for x in self.program.experiments:
             for sink in x.sinks:
                 if isinstance(sink, ir.Report):
@@ -127,7 +132,19 @@ class _Builder:
         stacked = self.schedule.batch
         cones = stacked and self.schedule.cones and not computed(run)
         board = cones and self.schedule.board and boards(run)
-        return RunStep(run, ir.sweeps_of(run), outputs, grads, stacked, cones, board, self._name(run))
+        rows = self.schedule.rows and not computed(run) and not grads
+        return RunStep(
+            run,
+            ir.sweeps_of(run),
+            outputs,
+            grads,
+            stacked,
+            cones,
+            board,
+            rows,
+            rows and self.schedule.dead,
+            self._name(run),
+        )
 
     def _name(self, run: ir.Forward) -> str:
         """A run as people call it: model on data, with the sites that it edits."""
@@ -226,6 +243,9 @@ class _Builder:
         """Order a run after everything that its edits need."""
         if run in self.order:
             return
+        base = base_of(run) if self.schedule.rows else None
+        if base is not None and base.digest in self._all:
+            self.ensure(base)
         for s in ir.sweeps_of(run):
             self.choose(s)
         for edit in run.edits:

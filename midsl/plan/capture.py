@@ -6,7 +6,7 @@ the graph node was. Selecting one position or one vocabulary row happens here, p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -89,9 +89,13 @@ class Captured:
         value = NT(data, ("layer", *stacked[0].axes))
         return value.permute_to((POINT, "layer", *stacked[0].axes[1:])) if POINT in value.axes else value
 
+    def keys(self) -> Collection[Key]:
+        """The sites and layers that were captured."""
+        return self.values.keys()
+
     def layers(self, name: str, index: ir.Node) -> list[int]:
         """The layers that a joint selection names."""
-        have = sorted(i for n, i in self.values if n == name and i is not None)
+        have = sorted(i for n, i in self.keys() if n == name and i is not None)
         if isinstance(index, ir.Const) and isinstance(index.value, tuple):
             return [int(i) for i in index.value]  # type: ignore[arg-type]
         if isinstance(index, ir.Slice):

@@ -32,6 +32,8 @@ class Chunk:
     table: Table
     rows: slice
     fired: dict[str, int] = field(default_factory=dict)
+    lanes: Tensor | None = None
+    """Which points of the run's sweeps the table has, where that is asked: int64 [lanes]."""
 
 
 @dataclass(eq=False)

@@ -19,7 +19,8 @@ from midsl.plan.evaluate import POINT, Env, Evaluator, Stored
 from midsl.plan.hooked import Hooked
 from midsl.plan.keys import Key
 from midsl.plan.lower import Lowered
-from midsl.plan.session import Piece, Prepared, Session
+from midsl.plan.rowed import Rowed
+from midsl.plan.session import Piece, Prepared, Session, held_bytes
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
 
@@ -49,8 +50,8 @@ class Executor:
         ahead: Any = None
         for piece in p.pieces:
             lowered = piece.lowered
-            chunk = Chunk(table.rows(piece.lanes), piece.rows, fired)
-            work = lowered.count(piece.height, len(piece.lanes), p.length).flops
+            chunk = Chunk(table.rows(piece.lanes), piece.rows, fired, piece.lanes)
+            work = _work(piece, p.length)
             with threads_for(work), torch.set_grad_enabled(bool(step.grads)):
                 if not piece.same_prefix(before):
                     counts = Counts()
@@ -58,14 +59,11 @@ class Executor:
                     ahead = lowered.prefix(tokens, mask, piece.rows, counts, known)
                     self.session.add(totals, p, counts)
                 counts = Counts()
-                values = lowered.run(ahead, chunk, counts)
-                captured = Captured(
-                    step.run, values, self.evaluator.rows, self.evaluator.domains, lowered.projection
-                )
+                captured = lowered.run(ahead, chunk, counts)
                 for digest, value in self._collect(step, captured, chunk, piece):
                     kept[digest].put(value, piece)
             self.session.add(totals, p, counts)
-            del values, captured
+            del captured
             lowered.release()
             before = piece
             yield piece.height * len(piece.lanes)
@@ -80,7 +78,8 @@ class Executor:
             if projection is not None:
                 totals.flops += projection.flops
                 projection.flops = 0
-        totals.peak_bytes += totals.bytes
+        totals.peak_bytes += totals.bytes + held_bytes(p)
+        self.session.done_with(p)
         done.add(totals)
 
     def _sweep_order(self, step: RunStep, node: ir.Node) -> tuple[ir.Sweep, ...]:
@@ -114,7 +113,7 @@ class Executor:
             yield from self._gradients(step, captured, chunk, scene, piece.lowered)
 
     def _gradients(
-        self, step: RunStep, captured: Captured, chunk: Chunk, scene: Scene, lowered: Lowered | Hooked
+        self, step: RunStep, captured: Captured, chunk: Chunk, scene: Scene, lowered: Lowered | Hooked | Rowed
     ) -> Iterator[tuple[str, NT]]:
         assert isinstance(lowered, Lowered), "gradients are taken in a graph"
         for grad in step.grads:
@@ -147,6 +146,9 @@ class Executor:
         """Every write must have fired as often as the plan says: never a silent no-op."""
         table = Table.product(step.sweeps, self.evaluator.domains)
         for edit in step.run.edits:
+            if isinstance(p.lowered, Rowed):
+                _compare(edit, fired, p.lowered.fired.get(edit.digest, 0))
+                continue
             index = edit.site.index("layer")
             want = 0
             for piece in p.pieces:
@@ -157,10 +159,21 @@ class Executor:
                     want += sum(1 for layer in mine if layer in layers)
                 else:
                     want += len(piece.lanes) * len(layers)
-            if fired.get(edit.digest, 0) != want:
-                raise AssertionError(
-                    f"an edit at {edit.site.name} fired {fired.get(edit.digest, 0)} times, planned {want}"
-                )
+            _compare(edit, fired, want)
+
+
+def _compare(edit: ir.Edit, fired: dict[str, int], want: int) -> None:
+    if fired.get(edit.digest, 0) != want:
+        raise AssertionError(
+            f"an edit at {edit.site.name} fired {fired.get(edit.digest, 0)} times, planned {want}"
+        )
+
+
+def _work(piece: Piece, length: int) -> int:
+    """FLOPs of a piece."""
+    if isinstance(piece.lowered, Rowed):
+        return piece.lowered.predict(piece.lanes, piece.rows).flops
+    return piece.lowered.count(piece.height, len(piece.lanes), length).flops
 
 
 def _pointwise(value: NT, env: Env) -> NT:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from midsl.data.dataset import Dataset, Part
@@ -16,6 +17,7 @@ from midsl.plan.bind import Binder, start_of
 from midsl.plan.build import build
 from midsl.plan.driver import Compiled
 from midsl.plan.memory import human
+from midsl.plan.rowed import Rowed
 from midsl.plan.session import Session
 from midsl.plan.steps import ChooseStep, LoadStep, RunStep, Step, TrainStep
 from midsl.plan.totals import Totals
@@ -170,7 +172,9 @@ def _run_reason(session: Session, step: RunStep) -> str:
         names = ", ".join(s.name for s in step.sweeps)
         chunks = "in one chunk" if len(p.pieces) == 1 else f"in {len(p.pieces)} chunks"
         said.append(f"{p.lanes} points of {names} {how}, {chunks}")
-        if len({id(x.lowered) for x in p.pieces}) > 1:
+        if isinstance(p.lowered, Rowed):
+            pass
+        elif len({id(x.lowered) for x in p.pieces}) > 1:
             said.append("each joins at the layer that it edits")
         elif step.cones and step.run.edits:
             said.append("what no edit changes runs once")
@@ -178,8 +182,33 @@ def _run_reason(session: Session, step: RunStep) -> str:
         said.append(
             "shared by all that reads it" if len(step.outputs) + len(step.grads) > 1 else "needed once"
         )
+    said += _rows_reason(session, step, p.lowered)
     if p.lowered.projection is not None:
         said.append("only the logits that are read")
     if step.grads:
         said.append("one backward pass")
     return "; ".join(said)
+
+
+def _rows_reason(session: Session, step: RunStep, lowered: object) -> list[str]:
+    """Which rows a run computes, or why it runs whole ones."""
+    if not isinstance(lowered, Rowed):
+        why = session.by_rows.why.get(id(step))
+        return [f"whole rows: {why}"] if why else []
+    if lowered.base is None:
+        return [f"keeps {len(lowered.wanted)} values for {lowered.users} runs that start from it"]
+    whole = lowered.real.sum() * lowered.table.size
+    most = max((int(m.sum()) for m in lowered.plan.distinct()), default=0)
+    alive = {id(m): m.any(2) for m in lowered.plan.distinct()}
+    pairs = dead = lowered.table.size * lowered.real.shape[1]
+    if alive:
+        dead -= int(torch.stack(list(alive.values())).any(0).sum())
+    said = [f"starts from {_edited(step)}: at most {most} of {int(whole)} rows"]
+    if dead:
+        said.append(f"in {dead} of {pairs} lanes x examples nothing changes")
+    return said
+
+
+def _edited(step: RunStep) -> str:
+    """The run that an edited run starts from, as people call it."""
+    return step.name.partition(" do ")[0]

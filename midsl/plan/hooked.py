@@ -18,8 +18,7 @@ from midsl.diagnostics.model import fail
 from midsl.graph.hooks import HookModel
 from midsl.graph.sites import SiteConflict
 from midsl.ir import nodes as ir
-from midsl.ops.named import NT
-from midsl.plan.capture import to_named
+from midsl.plan.capture import Captured, to_named
 from midsl.plan.edits import Chunk, EditOp
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.keys import Key, axes_of, edits_by_key
@@ -35,6 +34,7 @@ class Hooked:
     axes: dict[Key, tuple[str, ...]]
     ops: tuple[EditOp, ...]
     run_node: ir.Forward
+    evaluator: Evaluator
     projection: None = None
 
     def count(self, rows: int, lanes: int, length: int) -> Counts:
@@ -51,7 +51,7 @@ class Hooked:
         """Nothing runs ahead of the lanes."""
         return tokens[rows], mask[rows]
 
-    def run(self, prefix: tuple[Tensor, Tensor], chunk: Chunk, counts: Counts) -> dict[Key, NT]:
+    def run(self, prefix: tuple[Tensor, Tensor], chunk: Chunk, counts: Counts) -> Captured:
         """Run one chunk of lanes, as ``Lowered.run``."""
         for op in self.ops:
             op.chunk = chunk
@@ -64,12 +64,13 @@ class Hooked:
             )
         except SiteConflict as err:
             raise fail("MI0403", str(err), self.run_node.span) from None
-        return {
+        values = {
             key: to_named(
                 fitting(key, found[key], axes, self.run_node.span), axes, axes, lanes, self.model.info.sizes
             )
             for key, axes in ((key, self.axes[key]) for key in self.captures)
         }
+        return Captured(self.run_node, values, self.evaluator.rows, self.evaluator.domains)
 
     def edited(self, op: EditOp, x: Tensor) -> Tensor:
         """Apply the edits at one site."""
@@ -102,4 +103,4 @@ def hook(model: HookModel, run: ir.Forward, captures: Collection[Key], evaluator
         EditOp(key, axes[key], axes[key], model.info.sizes, tuple(edits), run, evaluator)
         for key, edits in writes.items()
     )
-    return Hooked(model, tuple(dict.fromkeys(captures)), axes, ops, run)
+    return Hooked(model, tuple(dict.fromkeys(captures)), axes, ops, run, evaluator)

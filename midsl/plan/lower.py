@@ -20,7 +20,7 @@ from midsl.graph.expand import SiteConflict
 from midsl.graph.sites import ModelGraph, SiteNode, specialise
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
-from midsl.plan.capture import to_named
+from midsl.plan.capture import Captured, to_named
 from midsl.plan.edits import Chunk, EditOp
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.keys import Key, axes_of, edits_by_key
@@ -41,6 +41,8 @@ class Lowered:
     ops: tuple[EditOp, ...]
     sizes: Mapping[str, int]
     projection: Projection | None
+    run_node: ir.Forward
+    evaluator: Evaluator
     stable: frozenset[str] = frozenset()
     """Names of the nodes that the exported graph has, before any expansion."""
     counted: dict[tuple[int, int, int], Counts] = field(default_factory=dict)
@@ -71,14 +73,15 @@ class Lowered:
         values = {n.name: v for n, v in known.items() if n.name in self.stable} if known else None
         return self.runner.prefix([tokens[rows], mask[rows]], counts, values)
 
-    def run(self, prefix: Prefix, chunk: Chunk, counts: Counts) -> dict[Key, NT]:
+    def run(self, prefix: Prefix, chunk: Chunk, counts: Counts) -> Captured:
         """Run one chunk of lanes: every captured site with axes ("@", batch, ...)."""
         for op in self.ops:
             op.chunk = chunk
         lanes = chunk.table.size
         outputs = self.runner.rest(prefix, lanes, counts)
         self.leaves = dict(zip(self.captures, outputs, strict=True))
-        return {key: self.name(key, out, lanes) for key, out in self.leaves.items()}
+        values = {key: self.name(key, out, lanes) for key, out in self.leaves.items()}
+        return Captured(self.run_node, values, self.evaluator.rows, self.evaluator.domains, self.projection)
 
     def release(self) -> None:
         """Let go of the latest chunk's tensors."""
@@ -159,6 +162,8 @@ def lower(
         tuple(ops),
         mg.info.sizes,
         projection,
+        run,
+        evaluator,
         frozenset(n.name for n in mg.gm.graph.nodes),
     )
 

@@ -29,6 +29,8 @@ from midsl.plan.inputs import Rows
 from midsl.plan.keys import Key, keys_of
 from midsl.plan.lower import PROJECTED, Lowered, lower
 from midsl.plan.memory import Budget, available_bytes, human
+from midsl.plan.rowed import Rowed
+from midsl.plan.rowsteps import RowSteps
 from midsl.plan.sizing import Sizing
 from midsl.plan.steps import Plan, RunStep
 from midsl.plan.totals import Totals
@@ -41,7 +43,7 @@ Boarding = tuple[Tensor, dict[str, set[int]] | None]
 class Piece:
     """Some lanes over some rows: what a lowered graph does at once."""
 
-    lowered: Lowered | Hooked
+    lowered: Lowered | Hooked | Rowed
     lanes: Tensor
     """Which points of the run's sweeps: int64 [lanes]."""
     rows: slice
@@ -71,7 +73,7 @@ class Prepared:
     """FLOPs of each whole block for one row, unedited: the unit of `layer_tokens`."""
 
     @property
-    def lowered(self) -> Lowered | Hooked:
+    def lowered(self) -> Lowered | Hooked | Rowed:
         """The graph, where there is one; the first of them where lanes board at different layers."""
         return self.pieces[0].lowered
 
@@ -91,6 +93,7 @@ class Session:
     evaluator: Evaluator = field(init=False)
     sizing: Sizing = field(init=False)
     prepared: dict[int, Prepared] = field(default_factory=dict)
+    rows: RowSteps | None = None
     wholes: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -109,6 +112,9 @@ class Session:
         if done is not None:
             return done
         engine = self.bound.engine(step.run.model)
+        rowed = self.by_rows.made.get(id(step))
+        if rowed is not None:
+            return self._prepare_rows(step, rowed)
         reads = self.reads(step)
         captures = [k for r in reads for k in self.keys(engine.info, r.site)]
         gradients = [k for g in step.grads for k in self.keys(engine.info, g.site)]
@@ -152,6 +158,43 @@ class Session:
                     pieces = boarded
         blocks = self._whole(engine, step, int(part.tokens.shape[1]))
         done = self.prepared[id(step)] = Prepared(step, part, lanes, pieces, blocks)
+        return done
+
+    @property
+    def by_rows(self) -> RowSteps:
+        """The runs of the plan that go by rows."""
+        if self.rows is None:
+            runs = self.plan.runs
+            reads = {id(s): self.reads(s) for s in runs}
+            projects = {
+                id(s): isinstance(engine, ModelGraph) and self._projects(engine, s, reads[id(s)])
+                for s in runs
+                if (engine := self.bound.engine(s.run.model))
+            }
+            self.rows = RowSteps(self.plan, self.bound, self.evaluator, self.available, reads, projects)
+            self.rows.decide()
+        return self.rows
+
+    def _prepare_rows(self, step: RunStep, rowed: Rowed) -> Prepared:
+        """Cut a run by rows into chunks: some examples, and as many lanes as fit with the rows they have."""
+        part, length = rowed.part, rowed.real.shape[2]
+        fits = self._fitting(step, rowed.lowered, part)
+        height = min(fits, len(part))
+        pieces = []
+        for j in range(0, len(part), height):
+            rows = slice(j, min(j + height, len(part)))
+            cost = rowed.lane_rows(rows).tolist()
+            chosen: list[int] = []
+            used = 0
+            for lane, n in enumerate(cost):
+                if chosen and used + n > fits * length:
+                    pieces.append(Piece(rowed, torch.tensor(chosen), rows))
+                    chosen, used = [], 0
+                chosen.append(lane)
+                used += n
+            pieces.append(Piece(rowed, torch.tensor(chosen), rows))
+        blocks = self._whole(rowed.mg, step, length)
+        done = self.prepared[id(step)] = Prepared(step, part, rowed.table.size, pieces, blocks)
         return done
 
     def _boardings(self, info: ModelInfo, step: RunStep, lanes: int) -> list[Boarding]:
@@ -224,6 +267,17 @@ class Session:
         return lanes
 
     def _pieces(self, step: RunStep, lowered: Lowered | Hooked, part: Part, lanes: Tensor) -> list[Piece]:
+        rows, fits = len(part), self._fitting(step, lowered, part)
+        height = min(fits, rows)
+        width = max(1, fits // height) if step.stacked and fits >= rows else 1
+        return [
+            Piece(lowered, lanes[i : i + width], slice(j, min(j + height, rows)))
+            for j in range(0, rows, height)
+            for i in range(0, len(lanes), width)
+        ]
+
+    def _fitting(self, step: RunStep, lowered: Lowered | Hooked, part: Part) -> int:
+        """How many rows of the data, times lanes, may run at once."""
         rows, length = len(part), int(part.tokens.shape[1])
         one, two = lowered.count(1, 1, length).peak_bytes, lowered.count(2, 1, length).peak_bytes
         per_row = max(1, two - one)
@@ -246,13 +300,7 @@ class Session:
                     exit_code=4,
                 )
             fits = rows
-        height = min(fits, rows)
-        width = max(1, fits // height) if step.stacked and fits >= rows else 1
-        return [
-            Piece(lowered, lanes[i : i + width], slice(j, min(j + height, rows)))
-            for j in range(0, rows, height)
-            for i in range(0, len(lanes), width)
-        ]
+        return fits
 
     def _kept_bytes(self, step: RunStep) -> int:
         """Bytes of the values that this step leaves behind."""
@@ -285,6 +333,14 @@ class Session:
                 self.wholes[key] = counts.by_block
         return self.wholes[key]
 
+    def done_with(self, p: Prepared) -> None:
+        """After a run by rows: what was kept for it alone is let go."""
+        rowed = p.lowered
+        if isinstance(rowed, Rowed) and rowed.base is not None:
+            rowed.base.users -= 1
+            if rowed.base.users == 0:
+                rowed.base.kept.clear()
+
     # -- counting
 
     def predict(self, step: RunStep) -> Totals:
@@ -293,6 +349,7 @@ class Session:
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
         for counts in _costs(p.pieces, p.part):
             self.add(totals, p, counts)
+        totals.peak_bytes += held_bytes(p)
         totals.flops += self.projection_flops(step, p)
         totals.bytes = sum(self.sizing.kept_elements(n, p.part) * 4 for n in [*step.outputs, *step.grads])
         totals.peak_bytes += totals.bytes
@@ -326,6 +383,9 @@ def _costs(pieces: Sequence[Piece], part: Part) -> Iterator[Counts]:
     seen: dict[int, Counts] = {}
     tokens = torch.zeros(part.tokens.shape, dtype=torch.int64, device="meta")
     for piece in pieces:
+        if isinstance(piece.lowered, Rowed):
+            yield piece.lowered.predict(piece.lanes, piece.rows)
+            continue
         if not piece.same_prefix(before):
             counts = Counts()
             known = ahead if piece.same_rows(before) else None
@@ -337,6 +397,14 @@ def _costs(pieces: Sequence[Piece], part: Part) -> Iterator[Counts]:
             seen[width] = piece.lowered.shapes(ahead, width)
         yield seen[width]
         before = piece
+
+
+def held_bytes(p: Prepared) -> int:
+    """Bytes that are held all through a run by rows: what it takes, and what it keeps for others."""
+    rowed = p.lowered
+    if not isinstance(rowed, Rowed):
+        return 0
+    return rowed.kept_bytes() + (rowed.base.kept_bytes() if rowed.base is not None else 0)
 
 
 def _flops(pieces: Sequence[Piece], part: Part) -> int:

@@ -37,6 +37,8 @@ class RunStep:
         stacked: lanes share a run (else each point runs alone).
         cones: what no edit can change is computed once for all lanes.
         board: lanes join at the first layer that they edit.
+        rows: only rows that edits change and reads see are run, where the graph allows.
+        dead: rows of which the tokens show that no edit changes them are left out.
     """
 
     run: ir.Forward
@@ -46,6 +48,8 @@ class RunStep:
     stacked: bool = True
     cones: bool = False
     board: bool = False
+    rows: bool = False
+    dead: bool = False
     name: str = ""
     reason: str = ""
 

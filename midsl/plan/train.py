@@ -29,7 +29,6 @@ from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel, weights_sha256
 from midsl.plan.bind import Binder
-from midsl.plan.capture import Captured
 from midsl.plan.domains import Domains, Table
 from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import Env, Evaluator
@@ -173,8 +172,7 @@ def _train(
             ahead = lowered.prefix(
                 torch.from_numpy(batch.tokens), mask.to(torch.int64), slice(0, size), counts
             )
-            values = lowered.run(ahead, chunk, counts)
-            captured = Captured(run, values, evaluator.rows, domains)
+            captured = lowered.run(ahead, chunk, counts)
             loss = evaluator.eval(
                 node.loss, Env(table, slice(0, size), captured, torch.zeros(1, dtype=torch.int64)), {}
             ).data

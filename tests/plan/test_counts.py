@@ -18,6 +18,7 @@ from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.edits import EditOp
 from midsl.plan.execute import Executor
 from midsl.plan.explain import Shapes, explain, totals
+from midsl.plan.rowed import Rowed
 from midsl.plan.session import Prepared, Session
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
@@ -64,6 +65,7 @@ def blocks_run(compiled: Compiled) -> set[int]:
     found: set[int] = set()
     for step in compiled.plan.runs:
         p = session.prepare(step)
+        assert not isinstance(p.lowered, Rowed)
         found |= {b for b, n in p.lowered.count(1, 1, p.length).by_block.items() if n}
     return found
 
@@ -150,8 +152,12 @@ def test_a_sweep_is_one_stacked_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         executed(stacked)
     assert calls == [4, 20, 20, 20, 12], "five points x 4 rows fit in 20"
     calls.clear()
-    assert executed(compiled).forwards == 2
+    boarding = without(compiled, "narrow_positions")
+    assert executed(boarding).forwards == 2
     assert calls == [4, 24, 24, 24], "six points join at each of three layers"
+    calls.clear()
+    assert executed(compiled).forwards == 2
+    assert calls == [], "by rows, no whole lane is run"
     calls.clear()
     assert executed(without(compiled, "batch_sweeps")).forwards == 19
     assert calls == [4] * 19

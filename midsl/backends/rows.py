@@ -1,0 +1,441 @@
+"""Running a lowered graph on packed rows: only those that a plan names, of any lane, in tall products.
+
+A packed value has batch 1 and as many positions as it has rows, so every node that is local in positions
+runs as it stands in the graph. Where a node's arguments have other rows than it has, they are gathered: from
+what was computed, else from the base run's value at that example and position. Rows of an example meet
+only in attention, which is done per lane and example, against the base run's keys and values.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from midsl.backends.eager import FLOPS, VIEWS, Counts
+from midsl.graph.rowwise import Dims, Rowwise
+
+aten = torch.ops.aten
+NEITHER = 0.0
+"""What stands at rows that nobody looks at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Rows in order of lane, example, position; `mask` is bool [lane, batch, pos]."""
+
+    mask: Tensor
+
+    @cached_property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Lane, example and position of each row: int64 [rows]."""
+        lane, example, pos = self.mask.nonzero(as_tuple=True)
+        return lane, example, pos
+
+    @cached_property
+    def count(self) -> int:
+        return int(self.parts[0].numel())
+
+    @cached_property
+    def place(self) -> Tensor:
+        """Which row each (lane, example, position) is: int64 [lane, batch, pos], -1 for none."""
+        out = torch.full(self.mask.shape, -1, dtype=torch.int64)
+        out[self.parts] = torch.arange(self.count)
+        return out
+
+    @cached_property
+    def buckets(self) -> list[Bucket]:
+        """The rows by lane and example, those with equally many together (above 16: up to a power of 2)."""
+        lane, example, pos = self.parts
+        height = self.mask.shape[1]
+        groups, counts = torch.unique_consecutive(lane * height + example, return_counts=True)
+        starts = counts.cumsum(0) - counts
+        widths = torch.where(counts <= 16, counts, 2 ** torch.ceil(torch.log2(counts.double())).long())
+        found = []
+        for width in sorted(set(widths.tolist())):
+            at = (widths == width).nonzero().flatten()
+            slot = torch.arange(width)[None, :]
+            rows = starts[at, None] + torch.minimum(slot, counts[at, None] - 1)
+            end = int(pos[rows].max()) + 1
+            found.append(
+                Bucket(groups[at] // height, groups[at] % height, rows, slot < counts[at, None], end)
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Groups (one lane's rows of one example) of one width, for one attention call.
+
+    `lane`, `example`: int64 [groups]; `rows`: int64 [groups, width], the last row repeated to fill;
+    `real`: bool [groups, width], which are no repeats; `end`: the last position of any, plus 1.
+    """
+
+    lane: Tensor
+    example: Tensor
+    rows: Tensor
+    real: Tensor
+    end: int
+
+
+def gather(x: Tensor, dims: Dims, example: Tensor, pos: Tensor, width: int) -> Tensor:
+    """Some rows of a value that has all of them, packed."""
+    if dims.flat is not None:
+        return x.index_select(dims.flat, example * width + pos)
+    if dims.pos is None:
+        return x
+    if dims.batch is None or x.shape[dims.batch] == 1:
+        return x.index_select(dims.pos, pos)
+    rows = x.movedim((dims.batch, dims.pos), (0, 1))[example, pos]
+    return rows.movedim(0, dims.pos - (dims.batch < dims.pos)).unsqueeze(dims.batch)
+
+
+def rows_first(x: Tensor, dims: Dims) -> Tensor:
+    """A packed value as [rows, ..]."""
+    if dims.flat is not None:
+        return x.movedim(dims.flat, 0)
+    assert dims.batch is not None and dims.pos is not None
+    return x.movedim((dims.batch, dims.pos), (0, 1))[0]
+
+
+def rectangle(x: Tensor, dims: Dims, batch: int) -> Tensor:
+    """A packed value whose rows are a whole [batch, pos] rectangle, unpacked; `rows_first` undone."""
+    rows = rows_first(x, dims)
+    if dims.flat is not None:
+        return rows.movedim(0, dims.flat)
+    assert dims.batch is not None and dims.pos is not None
+    wide = rows.reshape(batch, -1, *rows.shape[1:])
+    return wide.movedim((0, 1), (dims.batch, dims.pos))
+
+
+@dataclass
+class RowRunner:
+    """A graph made ready to run by rows.
+
+    Attributes:
+        nodes: its calls, in order.
+        attrs: values of its attributes.
+        symbols: the sizes called batch and pos.
+        blocks: block index by node name, for the counts.
+    """
+
+    nodes: list[fx.Node]
+    rowwise: Rowwise
+    attrs: Mapping[fx.Node, Any]
+    symbols: tuple[Any, Any]
+    blocks: Mapping[str, int]
+    _flops: dict[fx.Node, int] = field(default_factory=dict)
+    _bytes: dict[fx.Node, int] = field(default_factory=dict)
+
+    def size(self, value: Any, rows: int) -> int:
+        """A size of the graph for packed rows."""
+        expr = getattr(getattr(value, "node", None), "expr", None)
+        batch, pos = self.symbols
+        return int(value) if expr is None else int(expr.subs({batch: 1, pos: rows}))
+
+    def shaped(self, value: Any, rows: int) -> Any:
+        """What a value recorded in the graph is for packed rows: tensors on meta, sizes as numbers."""
+        if isinstance(value, Tensor):
+            return torch.empty([self.size(n, rows) for n in value.shape], dtype=value.dtype, device="meta")
+        if isinstance(value, (tuple, list)):
+            return type(value)(self.shaped(v, rows) for v in value)
+        return self.size(value, rows)
+
+    def flops(self, node: fx.Node) -> int:
+        """FLOPs of a local node for one row."""
+        if node not in self._flops:
+            rule = FLOPS.get(node.target)
+            if rule is None:
+                self._flops[node] = 0
+            else:
+                args = fx.map_arg(
+                    node.args,
+                    lambda a: self.attrs[a] if a in self.attrs else self.shaped(self.value(a), 1),
+                )
+                self._flops[node] = rule(args, self.shaped(self.value(node), 1))
+        return self._flops[node]
+
+    def value(self, node: fx.Node) -> Any:
+        """What the graph recorded of a node's value; an edit has the shape of what it edits."""
+        while "val" not in node.meta:
+            node = node.all_input_nodes[0]
+        return node.meta["val"]
+
+    def bytes_kept(self, node: fx.Node) -> int:
+        """Bytes of a node's value for one row, if it is kept."""
+        return size_in_bytes(self.shaped(self.value(node), 1))
+
+    def bytes(self, node: fx.Node) -> int:
+        """Bytes of a node's value for one row; a view has none of its own."""
+        if node not in self._bytes:
+            self._bytes[node] = 0 if is_view(node) else self.bytes_kept(node)
+        return self._bytes[node]
+
+    def attention_flops(self, node: fx.Node, bucket: Bucket) -> int:
+        """FLOPs of one call: 2 x queries x keys x (d of k + d of v), filling included."""
+        q, k, v = (self.shaped(self.value(a), 1) for a in node.args[:3] if isinstance(a, fx.Node))
+        return int(2 * bucket.rows.numel() * q.shape[1] * bucket.end * (k.shape[-1] + v.shape[-1]))
+
+    def predict(self, active: Mapping[fx.Node, Tensor], keep: Collection[fx.Node], counts: Counts) -> None:
+        """Count what a pass over these rows does, without doing it."""
+        indices = {id(m): Index(m) for m in active.values()}
+        for node, live in self.walk(
+            active, keep, counts, lambda n: self.bytes(n) * indices[id(active[n])].count
+        ):
+            index = indices[id(active[node])]
+            kind = self.rowwise.kinds[node]
+            if kind == "attention":
+                self.count(node, sum(self.attention_flops(node, b) for b in index.buckets), counts)
+            elif kind == "local":
+                self.count(node, self.flops(node) * index.count, counts)
+            live()
+
+    def walk(
+        self,
+        active: Mapping[fx.Node, Tensor],
+        keep: Collection[fx.Node],
+        counts: Counts,
+        bytes_of: Callable[[fx.Node], int],
+        let_go: Callable[[fx.Node], object] = lambda node: None,
+    ) -> Iterator[tuple[fx.Node, Callable[[], None]]]:
+        """Yield active nodes in order, each with what to call once its value is there; counts live bytes."""
+        nodes = [n for n in self.nodes if n in active]
+        last: dict[fx.Node, fx.Node] = {}
+        for node in nodes:
+            for used in node.all_input_nodes:
+                last[used] = node
+        dead: dict[fx.Node, list[fx.Node]] = {}
+        for used, by in last.items():
+            if used in active and used not in keep:
+                dead.setdefault(by, []).append(used)
+        held: dict[fx.Node, int] = {}
+        live = 0
+        for node in nodes:
+
+            def done(node: fx.Node = node) -> None:
+                nonlocal live
+                held[node] = bytes_of(node)
+                live += held[node]
+                counts.total_bytes += held[node]
+                counts.peak_bytes = max(counts.peak_bytes, live)
+                for gone in dead.get(node, ()):
+                    live -= held.pop(gone)
+                    let_go(gone)
+
+            yield node, done
+
+    def count(self, node: fx.Node, flops: int, counts: Counts) -> None:
+        """Add FLOPs to the totals and to the node's block."""
+        counts.flops += flops
+        block = self.blocks.get(node.name)
+        if block is not None and flops:
+            counts.by_block[block] = counts.by_block.get(block, 0) + flops
+
+
+@dataclass
+class RowRun:
+    """One pass over some lanes and examples.
+
+    Attributes:
+        active: the rows of each node that are computed; the same mask is the same object.
+        static: values of static nodes, for the examples of the pass.
+        base: the base run's value of a node, [batch, pos, ..] as the graph has it; None if it has none.
+        edit: computes an edit node at its active rows.
+        keep: nodes whose values are asked for afterwards.
+    """
+
+    runner: RowRunner
+    active: Mapping[fx.Node, Tensor]
+    static: Mapping[fx.Node, Any]
+    base: Callable[[fx.Node], Tensor | None]
+    edit: Callable[[fx.Node, RowRun], Tensor]
+    keep: Collection[fx.Node]
+    counts: Counts
+    shape: tuple[int, int]
+    """Examples and positions."""
+    values: dict[fx.Node, Any] = field(default_factory=dict)
+    _indices: dict[int, Index] = field(default_factory=dict)
+    _static: dict[tuple[fx.Node, int], Any] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Compute every active node, in order; what has no later use is let go."""
+
+        def bytes_of(node: fx.Node) -> int:
+            return 0 if is_view(node) else size_in_bytes(self.values[node])
+
+        for node, done in self.runner.walk(self.active, self.keep, self.counts, bytes_of, self.values.pop):
+            self.values[node] = self._compute(node)
+            done()
+
+    def index(self, mask: Tensor) -> Index:
+        """The rows of a mask, listed once."""
+        if id(mask) not in self._indices:
+            self._indices[id(mask)] = Index(mask)
+        return self._indices[id(mask)]
+
+    def dims(self, node: fx.Node) -> Dims:
+        return self.runner.rowwise.dims[node]
+
+    def _compute(self, node: fx.Node) -> Any:
+        kind = self.runner.rowwise.kinds[node]
+        if kind == "edit":
+            return self.edit(node, self)
+        index = self.index(self.active[node])
+        if kind == "attention":
+            return self._attention(node, index)
+        if node.target is operator.getitem:  # of several results, only the one that is picked is gathered
+            return self._item(node, index)
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.arg(a, index))
+        if node.target in FLOPS:
+            self.runner.count(node, FLOPS[node.target](args, None), self.counts)
+        assert callable(node.target)
+        return node.target(*args, **kwargs)
+
+    def _item(self, node: fx.Node, index: Index) -> Any:
+        source, which = node.args
+        assert isinstance(source, fx.Node) and isinstance(which, int)
+        own, mask = self.values[source][which], self.active[source]
+        if mask is index.mask:
+            return own
+        return own.index_select(along(self.dims(node)), self.index(mask).place[index.parts])
+
+    def arg(self, node: fx.Node, index: Index) -> Any:
+        """The value of an argument at the rows of an index, packed."""
+        if node in self.runner.attrs:
+            return self.runner.attrs[node]
+        if self.runner.rowwise.kinds[node] == "static":
+            return self._fixed(node, index)
+        if self.active.get(node) is index.mask:
+            return self.values[node]
+        return self.at(node, *index.parts)
+
+    def at(self, node: fx.Node, lane: Tensor, example: Tensor, pos: Tensor) -> Tensor:
+        """A node's value at some rows, packed: what was computed of it, else what the base run has."""
+        dims, mask = self.dims(node), self.active.get(node)
+        if mask is None:
+            base = self.base(node)
+            if base is None:
+                blank = self.runner.shaped(self.runner.value(node), lane.numel())
+                return torch.full(blank.shape, NEITHER, dtype=blank.dtype)
+            return gather(base, dims, example, pos, self.width)
+        own, source = self.values[node], self.index(mask).place[lane, example, pos]
+        mine = source >= 0
+        if bool(mine.all()):
+            return own.index_select(along(dims), source)  # type: ignore[no-any-return]
+        base = self.base(node)
+        whole: Tensor
+        if base is None:
+            whole = own.new_full(_with(own.shape, along(dims), lane.numel()), NEITHER)
+        else:
+            whole = gather(base, dims, example, pos, self.width)
+        put = mine.nonzero().flatten()
+        return whole.index_copy(along(dims), put, own.index_select(along(dims), source[put]))
+
+    @property
+    def width(self) -> int:
+        return self.shape[1]
+
+    def _fixed(self, node: fx.Node, index: Index) -> Any:
+        key = (node, id(index.mask))
+        if key not in self._static:
+            value = self.static[node]
+            if isinstance(value, Tensor):
+                _, example, pos = index.parts
+                value = gather(value, self.dims(node), example, pos, self.width)
+            else:
+                value = self.runner.size(node.meta["val"], index.count)
+            self._static[key] = value
+        return self._static[key]
+
+    def dense(self, node: fx.Node, lanes: Tensor) -> Tensor:
+        """A node's value for whole lanes, as the graph has it: [lanes * batch, pos, ..]."""
+        height, width = self.shape
+        lane = lanes[:, None, None].expand(-1, height, width).reshape(-1)
+        example = torch.arange(height)[None, :, None].expand(len(lanes), -1, width).reshape(-1)
+        pos = torch.arange(width).expand(len(lanes), height, -1).reshape(-1)
+        return rectangle(self.at(node, lane, example, pos), self.dims(node), len(lanes) * height)
+
+    # -- attention
+
+    def _attention(self, node: fx.Node, index: Index) -> Tensor:
+        """Fused attention: packed [1, head, rows, d_head] from q, k and v of the same form."""
+        q_node, k_node, v_node = node.args[:3]
+        assert isinstance(q_node, fx.Node)
+        given = dict(zip(("attn_mask", "dropout_p", "is_causal"), node.args[3:], strict=False))
+        given |= node.kwargs
+        q = self.arg(q_node, index)[0]
+        out: Tensor | None = None
+        for bucket in index.buckets:
+            found = aten.scaled_dot_product_attention.default(
+                q[:, bucket.rows].transpose(0, 1),
+                self._keys(k_node, bucket),
+                self._keys(v_node, bucket),
+                self._mask(given, bucket, index),
+                0.0,
+                False,
+                scale=given.get("scale"),
+                enable_gqa=given.get("enable_gqa", False),
+            )
+            self.runner.count(node, self.runner.attention_flops(node, bucket), self.counts)
+            if out is None:
+                out = found.new_empty(found.shape[1], index.count, found.shape[3])
+            out[:, bucket.rows[bucket.real]] = found.permute(1, 0, 2, 3)[:, bucket.real]
+        assert out is not None
+        return out[None]
+
+    def _keys(self, node: Any, bucket: Bucket) -> Tensor:
+        """Keys or values up to the last query: [groups, head, keys, d_head].
+
+        The base run's, with what was computed put in its place.
+        """
+        mask, base = self.active.get(node), self.base(node)
+        if base is not None:
+            whole = base[bucket.example, :, : bucket.end].transpose(1, 2)
+        else:
+            own = self.values[node]
+            whole = own.new_full((len(bucket.lane), bucket.end, own.shape[1], own.shape[3]), 0.0)
+        if mask is not None:
+            place = self.index(mask).place[bucket.lane, bucket.example, : bucket.end]
+            group, pos = (place >= 0).nonzero(as_tuple=True)
+            whole = whole.contiguous() if base is None else whole.clone(memory_format=torch.contiguous_format)
+            whole[group, pos] = self.values[node][0].transpose(0, 1)[place[group, pos]]
+        return whole.transpose(1, 2)
+
+    def _mask(self, given: Mapping[str, Any], bucket: Bucket, index: Index) -> Tensor | None:
+        """Which keys each query sees: [groups, 1 or head, width, keys]."""
+        pos = index.parts[2][bucket.rows]
+        node = given.get("attn_mask")
+        if node is None:
+            return (torch.arange(bucket.end) <= pos[..., None])[:, None] if given.get("is_causal") else None
+        whole = self.static[node]
+        example = bucket.example if whole.shape[0] > 1 else torch.zeros_like(bucket.example)
+        found: Tensor = whole[example[:, None], :, pos].permute(0, 2, 1, 3)[..., : bucket.end]
+        return found
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether a node's value shares memory with its argument's."""
+    return node.target in VIEWS or node.target is operator.getitem
+
+
+def along(dims: Dims) -> int:
+    """The dimension of a packed value that holds its rows."""
+    found = dims.flat if dims.flat is not None else dims.pos
+    assert found is not None
+    return found
+
+
+def size_in_bytes(value: Any) -> int:
+    """Bytes of a tensor, or of several."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    return sum(map(size_in_bytes, value)) if isinstance(value, (tuple, list)) else 0
+
+
+def _with(shape: torch.Size, dim: int, size: int) -> list[int]:
+    return [size if i == dim else n for i, n in enumerate(shape)]

@@ -1,0 +1,392 @@
+"""A run that goes by rows: its graph, the rows it computes, and what it keeps for runs that start from it.
+
+It has the face of ``midsl.plan.lower.Lowered``, over ``midsl.backends.rows``. A run that starts from a base
+run computes only rows that can differ from it; a run without one computes what is read of it and what others
+take. What is taken is kept by the name of the node in the model's graph, whole: [batch, pos, ..].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from midsl.backends.eager import Counts
+from midsl.backends.rows import RowRun, RowRunner, gather
+from midsl.data.dataset import Part
+from midsl.graph.rowwise import Rowwise, classify
+from midsl.graph.sites import ModelGraph
+from midsl.ir import nodes as ir
+from midsl.plan.domains import Table
+from midsl.plan.edits import Chunk, EditOp
+from midsl.plan.evaluate import Evaluator
+from midsl.plan.keys import Key, keys_of
+from midsl.plan.lower import Lowered
+from midsl.plan.positions import place, single
+from midsl.plan.project import Projection
+from midsl.plan.rowcapture import RowCaptured
+from midsl.plan.rowplan import EditRows, Masks, RowPlan, operands, plan_rows
+from midsl.plan.touch import edit_rows
+
+Static = Mapping[fx.Node, Any]
+
+
+@dataclass
+class Rowed:
+    """A run by rows.
+
+    Attributes:
+        mg: the model's graph.
+        lowered: the run's graph, what it captures, its edits.
+        part: the rows of its data.
+        table: the points of all its lanes.
+        real: the rows that its data has, bool [1, batch, pos].
+        reads: what is read of it.
+        base: the run whose values stand where nothing is computed; None for a run from the tokens on.
+        dead: leave out rows of which the tokens show that they do not differ.
+        wanted: rows that others take of this run, bool [batch, pos], by name.
+        kept: the values of those nodes, once they are there.
+    """
+
+    mg: ModelGraph
+    lowered: Lowered
+    part: Part
+    table: Table
+    real: Tensor
+    reads: list[ir.Read]
+    base: Rowed | None
+    dead: bool
+    wanted: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Tensor] = field(default_factory=dict)
+    users: int = 0
+    """How many runs still start from this one."""
+    fired: dict[str, int] = field(default_factory=dict)
+    """How often each edit should have fired, in the chunks done so far."""
+
+    @property
+    def run_node(self) -> ir.Forward:
+        return self.lowered.run_node
+
+    @property
+    def evaluator(self) -> Evaluator:
+        return self.lowered.evaluator
+
+    @property
+    def projection(self) -> Projection | None:
+        return self.lowered.projection
+
+    @property
+    def ops(self) -> tuple[EditOp, ...]:
+        return self.lowered.ops
+
+    # -- what is there
+
+    @cached_property
+    def nodes(self) -> list[fx.Node]:
+        return [n for n in self.lowered.runner.nodes if n.op == "call_function"]
+
+    @cached_property
+    def rowwise(self) -> Rowwise:
+        graph = self.lowered.runner.nodes[0].graph
+        return classify(graph, self.mg.parts, self.mg.rules, self.lowered.stable)
+
+    @cached_property
+    def runner(self) -> RowRunner:
+        r, frame = self.lowered.runner, self.mg.parts.frame
+        return RowRunner(self.nodes, self.rowwise, r.attrs, (frame.batch, frame.pos), r.blocks)
+
+    @cached_property
+    def outputs(self) -> dict[Key, fx.Node]:
+        """The node of each capture."""
+        end = self.lowered.runner.nodes[-1]
+        return dict(zip(self.lowered.captures, end.args[0], strict=True))
+
+    @cached_property
+    def edited(self) -> dict[fx.Node, EditOp]:
+        return {n: n.target for n in self.nodes if isinstance(n.target, EditOp)}
+
+    @cached_property
+    def named(self) -> dict[str, fx.Node]:
+        """Nodes by the name that other runs know them by: an edited value has that of what it was."""
+        found = {n.name: n for n in self.nodes if n.name in self.lowered.stable}
+        return found | {_name(n, self.lowered.stable) or "": n for n in self.edited}
+
+    @cached_property
+    def veto(self) -> str:
+        """Why this run cannot go by rows; "" where it can."""
+        if len({n.all_input_nodes[0] for n in self.edited} & set(self.edited)):
+            return "two edits stand at one place"
+        if self.base is not None:
+            if self.base.veto:
+                return self.base.veto
+            if any(_name(n, self.base.lowered.stable) is None for n in self.base.edited):
+                return "the run it starts from has an edit that is no node of the model"
+            for op in self.edited.values():
+                shared = [e in self.base.run_node.edits for e in op.edits]
+                if any(shared) and not all(shared):
+                    return "edits of all lanes and of some stand at one place"
+        reached: set[fx.Node] = set()
+        for node in self.nodes:
+            starts = node in self.edited if self.base is not None else node.name == self.rowwise.start
+            if starts or any(a in reached for a in node.all_input_nodes):
+                reached.add(node)
+                if self.rowwise.kinds[node] == "mixing":
+                    return self.rowwise.why[node]
+        for node in self.outputs.values():
+            if self.rowwise.kinds.get(node, "static") == "static":
+                return f"{node.name} is read, which follows from the tokens alone"
+        return ""
+
+    # -- planning
+
+    @cached_property
+    def edit_rows(self) -> dict[fx.Node, EditRows]:
+        base = self.base.run_node if self.base is not None else None
+        return {n: edit_rows(op, base, self.table, self.real, self.dead) for n, op in self.edited.items()}
+
+    @property
+    def every(self) -> Tensor:
+        """All rows that there are: bool [lane, batch, pos]."""
+        return self.real.expand(self.table.size, *self.real.shape[1:])
+
+    @cached_property
+    def plan(self) -> RowPlan:
+        """The rows of all lanes and examples; asked for once all that `wanted` holds is known."""
+        masks, every = Masks(), self.every
+        reads: dict[fx.Node, Tensor] = {}
+
+        def ask(node: fx.Node, rows: Tensor) -> None:
+            found = masks.union(reads.get(node), rows)
+            assert found is not None
+            reads[node] = found
+
+        for node, rows in self._read_rows(every):
+            ask(node, rows)
+        for name, rows in self.wanted.items():
+            ask(self.named[name], rows.expand(self.table.size, *rows.shape))
+        start = {} if self.base is not None else {self._start: every}
+        return plan_rows(self.nodes, self.rowwise, self.real, start, self.edit_rows, reads, masks)
+
+    @property
+    def _start(self) -> fx.Node:
+        return next(n for n in self.nodes if n.name == self.rowwise.start)
+
+    def _read_rows(self, every: Tensor) -> Iterator[tuple[fx.Node, Tensor]]:
+        """Which rows each read needs, of which node."""
+        width = every.shape[2]
+        for read in self.reads:
+            index = read.site.index("pos")
+            at = place(index, self.table, slice(0, every.shape[1]), self.evaluator) if single(index) else None
+            rows = every
+            if at is not None:
+                rows = (at.clamp(0, width - 1)[..., None] == torch.arange(width)).expand(every.shape) & every
+            for key in keys_of(read.site, self.mg.info, self.evaluator.domains):
+                if key in self.outputs:
+                    yield self.outputs[key], rows
+
+    def _taken(self) -> dict[fx.Node, Tensor]:
+        """Rows that are taken of the base run, bool [batch, pos], by node of this run."""
+        found: dict[fx.Node, Tensor] = {}
+        active = self.plan.active
+
+        def take(node: fx.Node, rows: Tensor) -> None:
+            if self.rowwise.kinds.get(node, "static") == "static" or active.get(node) is rows:
+                return
+            own = active.get(node)
+            some = (rows if own is None else rows & ~own).any(0)
+            if bool(some.any()):
+                found[node] = found[node] | some if node in found else some
+
+        for node, rows in active.items():
+            if node in self.edited:
+                take(node.all_input_nodes[0], self._arriving(node, rows))
+            elif self.rowwise.kinds[node] == "attention":
+                q, k, v = operands(node)
+                take(q, rows)
+                keys = (rows.flip(-1).cumsum(-1).flip(-1) > 0) & self.real
+                take(k, keys)
+                take(v, keys)
+            else:
+                for a in node.all_input_nodes:
+                    take(a, rows)
+        for node, rows in self._read_rows(self.every):
+            take(node, rows)
+        for name, rows in self.wanted.items():
+            take(self.named[name], rows.expand(self.table.size, *rows.shape))
+        return found
+
+    def _arriving(self, node: fx.Node, rows: Tensor) -> Tensor:
+        """Rows of what arrives at an edit that the edit, or what passes it by, needs."""
+        e = self.edit_rows[node]
+        needed = rows if e.whole is None else rows & ~e.whole
+        if e.wide is not None:
+            needed = needed | (e.wide & rows.any(2, keepdim=True).any(1, keepdim=True))
+        return needed
+
+    def _made_of(self, node: fx.Node) -> list[fx.Node]:
+        """The nodes of the model's graph that a node's base value is made of: itself, unless it is a view."""
+        if _name(node, self.lowered.stable) is not None:
+            return [node]
+        moving = [a for a in node.all_input_nodes if self.rowwise.kinds[a] != "static"]
+        return [m for a in moving for m in self._made_of(a)]
+
+    def ask_base(self) -> str:
+        """Tell the base run which rows of which nodes to keep; say why, if it has no such nodes."""
+        assert self.base is not None
+        asked: dict[str, Tensor] = {}
+        for node, rows in self._taken().items():
+            for made in self._made_of(node):
+                name = _name(made, self.lowered.stable)
+                if name is None or name not in self.base.named:
+                    return f"the run it starts from does not reach {made.name}"
+                asked[name] = asked[name] | rows if name in asked else rows
+        for name, rows in asked.items():
+            before = self.base.wanted.get(name)
+            self.base.wanted[name] = rows if before is None else before | rows
+        return ""
+
+    def lane_rows(self, rows: slice) -> Tensor:
+        """The most rows that one node computes, by lane, for some examples: int64 [lane]."""
+        most = torch.zeros(self.table.size, dtype=torch.int64)
+        for mask in self.plan.distinct():
+            most = torch.maximum(most, mask[:, rows].sum((1, 2)))
+        return most
+
+    def kept_bytes(self) -> int:
+        """Bytes of what is kept for others."""
+        rows = self.real.numel()
+        return sum(self.runner.bytes_kept(self.named[name]) * rows for name in self.wanted)
+
+    def predict(self, lanes: Tensor, rows: slice) -> Counts:
+        """What a chunk costs; nothing is computed."""
+        counts = Counts()
+        self.runner.predict(self.plan.part(lanes, rows).active, self._keep, counts)
+        return counts
+
+    @cached_property
+    def _keep(self) -> set[fx.Node]:
+        return {*self.outputs.values(), *(self.named[n] for n in self.wanted)}
+
+    # -- running
+
+    def prefix(self, tokens: Tensor, mask: Tensor, rows: slice, counts: Counts, known: Any = None) -> Static:
+        """What follows from the tokens alone, for some rows of the data."""
+        return self.lowered.runner.static(
+            [tokens[rows], mask[rows]], {n for n, k in self.rowwise.kinds.items() if k == "static"}
+        )
+
+    def run(self, prefix: Static, chunk: Chunk, counts: Counts) -> RowCaptured:
+        """Compute the rows of some lanes and examples; what was captured is read of the result."""
+        lanes = chunk.lanes
+        assert lanes is not None
+        plan = self.plan.part(lanes, chunk.rows)
+        base = Taken(self, chunk.rows, prefix)
+        edits = {n: e.part(lanes, chunk.rows) for n, e in self.edit_rows.items()}
+        run = RowRun(
+            self.runner,
+            plan.active,
+            prefix,
+            base,
+            lambda node, run: self._edit(node, edits[node], chunk, run),
+            self._keep,
+            counts,
+            (chunk.rows.stop - chunk.rows.start, self.real.shape[2]),
+        )
+        run.run()
+        self._store(run, chunk.rows)
+        return RowCaptured(
+            self.run_node, {}, self.evaluator.rows, self.evaluator.domains, self.projection, self, run, chunk
+        )
+
+    def _edit(self, node: fx.Node, rows: EditRows, chunk: Chunk, run: RowRun) -> Tensor:
+        """An edit at its active rows: whole lanes go through the operation, the others pass by."""
+        source, op = node.all_input_nodes[0], self.edited[node]
+        index = run.index(run.active[node])
+        lane, example, pos = index.parts
+        mine = rows.touched.any(2).any(1) & index.mask.any(2).any(1)
+        lanes = mine.nonzero().flatten()
+        if not len(lanes):
+            return run.arg(source, index)  # type: ignore[no-any-return]
+        op.chunk = Chunk(chunk.table.rows(lanes), chunk.rows, chunk.fired)
+        self._expect(op, lanes, chunk)
+        edited = op(run.dense(source, lanes))
+        dims = run.dims(source)
+        number = torch.full((chunk.table.size,), -1, dtype=torch.int64)
+        number[lanes] = torch.arange(len(lanes))
+        row = number[lane]
+        height, width = run.shape
+        inside = (row >= 0).nonzero().flatten()
+        new = gather(edited, dims, row[inside] * height + example[inside], pos[inside], width)
+        if len(inside) == index.count:
+            return new
+        rest = (row < 0).nonzero().flatten()
+        old = run.at(source, lane[rest], example[rest], pos[rest])
+        dim = dims.flat if dims.flat is not None else dims.pos
+        assert dim is not None
+        order = torch.cat([inside, rest]).argsort()
+        return torch.cat([new, old], dim).index_select(dim, order)
+
+    def _expect(self, op: EditOp, lanes: Tensor, chunk: Chunk) -> None:
+        """Count the lanes whose point edits this layer."""
+        for edit in op.edits:
+            index = edit.site.index("layer")
+            n = len(lanes)
+            if isinstance(index, ir.Coord):
+                column = self.evaluator.domains.column(index.sweep, index.index)
+                n = int(column[chunk.table.index[index.sweep.digest][lanes]].eq(op.key[1] or 0).sum())
+            self.fired[edit.digest] = self.fired.get(edit.digest, 0) + n
+
+    def _store(self, run: RowRun, rows: slice) -> None:
+        """Keep what others take of this run, which then has one lane."""
+        for name in self.wanted:
+            value = run.dense(self.named[name], torch.zeros(1, dtype=torch.int64))
+            if name not in self.kept:
+                shape = (self.real.shape[1], *value.shape[1:])
+                self.kept[name] = value.new_zeros(shape)
+            self.kept[name][rows] = value
+
+    def release(self) -> None:
+        """Let go of the latest chunk."""
+        for op in self.ops:
+            op.chunk = None
+
+
+@dataclass
+class Taken:
+    """The base run's values for some examples; those of views that expansions made are made here."""
+
+    of: Rowed
+    rows: slice
+    static: Static
+    made: dict[fx.Node, Tensor] = field(default_factory=dict)
+
+    def __call__(self, node: fx.Node) -> Tensor | None:
+        if self.of.base is None:
+            return None
+        name = _name(node, self.of.lowered.stable)
+        if name is not None:
+            kept = self.of.base.kept.get(name)
+            return None if kept is None else kept[self.rows]
+        if isinstance(node.target, EditOp):  # the base run has no edit there
+            return self(node.all_input_nodes[0])
+        if node not in self.made:
+            args, kwargs = fx.map_arg((node.args, node.kwargs), self._arg)
+            assert callable(node.target)
+            self.made[node] = node.target(*args, **kwargs)
+        return self.made[node]
+
+    def _arg(self, node: fx.Node) -> Any:
+        if node in self.of.runner.attrs:
+            return self.of.runner.attrs[node]
+        return self.static[node] if self.of.rowwise.kinds[node] == "static" else self(node)
+
+
+def _name(node: fx.Node, stable: frozenset[str]) -> str | None:
+    """What other runs know a node by; None for one that an expansion made."""
+    while isinstance(node.target, EditOp):
+        node = node.all_input_nodes[0]
+    return node.name if node.name in stable else None

@@ -1,0 +1,119 @@
+"""Which runs of a plan go by rows, and from which base run: decided from the last to the first.
+
+A run tells its base which rows to keep, so every run must be looked at before the first one starts. What
+cannot go by rows has a reason in `why`, which `explain` shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from midsl.diagnostics.model import MiError
+from midsl.graph.sites import ModelGraph
+from midsl.ir import nodes as ir
+from midsl.passes.narrow_positions import base_of
+from midsl.plan.bound import Bound
+from midsl.plan.domains import Table
+from midsl.plan.evaluate import Evaluator
+from midsl.plan.keys import Key, keys_of
+from midsl.plan.lower import lower
+from midsl.plan.rowed import Rowed
+from midsl.plan.steps import Plan, RunStep
+
+SHARE = 0.3
+"""The share of the memory at hand that a base run may keep for those that start from it."""
+
+
+@dataclass
+class RowSteps:
+    """The runs of a plan that go by rows, by step.
+
+    Attributes:
+        project: whether a run leaves out the unembedding, given what is read of it.
+    """
+
+    plan: Plan
+    bound: Bound
+    evaluator: Evaluator
+    available: int
+    reads: dict[int, list[ir.Read]]
+    projects: dict[int, bool]
+    made: dict[int, Rowed] = field(default_factory=dict)
+    why: dict[int, str] = field(default_factory=dict)
+    _bases: dict[int, RunStep] = field(default_factory=dict)
+    _captures: dict[int, list[Key]] = field(default_factory=dict)
+
+    def decide(self) -> None:
+        """Fill `made` and `why`."""
+        steps = [s for s in self.plan.runs if s.rows and isinstance(self._engine(s), ModelGraph)]
+        first: dict[str, RunStep] = {}
+        for step in steps:
+            info = self._engine(step).info
+            self._captures[id(step)] = [
+                k for r in self.reads[id(step)] for k in keys_of(r.site, info, self.evaluator.domains)
+            ]
+            start = base_of(step.run)
+            if start is not None and start.digest in first:
+                self._bases[id(step)] = first[start.digest]
+            elif start is not None:
+                self.why[id(step)] = "its unedited run is not at hand"
+            first.setdefault(step.run.digest, step)
+        serving = {id(b) for b in self._bases.values()}
+        for step in reversed(steps):
+            if id(step) in self._bases:  # a run is cut to what is read: it must reach what others take
+                base = self._bases[id(step)]
+                self._captures[id(base)] += self._captures[id(step)]
+                self.projects[id(base)] &= self.projects[id(step)]
+        for step in reversed(steps):
+            base_step = self._bases.get(id(step))
+            if id(step) in serving or base_step is None:
+                continue
+            self._start(step, base_step)
+        for step in reversed(steps):
+            rowed = self.made.get(id(step))
+            if rowed is not None and id(step) in serving and not rowed.wanted:
+                del self.made[id(step)]  # nothing is taken of it after all
+
+    def _engine(self, step: RunStep) -> ModelGraph:
+        return self.bound.engine(step.run.model)  # type: ignore[return-value]
+
+    def _start(self, step: RunStep, base_step: RunStep) -> None:
+        """Let a run start from another, unless something is in the way."""
+        base = self._make(base_step, None)
+        rowed = self._make(step, base) if base is not None else None
+        why = self.why.get(id(base_step), "") if base is None else ""
+        if base is not None and rowed is not None:
+            why = rowed.veto
+            if not why:
+                before = dict(base.wanted)
+                why = rowed.ask_base()
+                if base.kept_bytes() > SHARE * self.available:
+                    base.wanted = before
+                    why = "what it would take of its unedited run does not fit in memory"
+            base.users += not why
+        if why:
+            self.made.pop(id(step), None)
+            self.why[id(step)] = why
+
+    def _make(self, step: RunStep, base: Rowed | None) -> Rowed | None:
+        """The run by rows; None, with a reason, if its sites exclude each other."""
+        known = self.made.get(id(step))
+        if known is not None or id(step) in self.why:
+            return known
+        mg = self._engine(step)
+        try:
+            lowered = lower(
+                mg, step.run, self._captures[id(step)], (), self.evaluator, self.projects[id(step)]
+            )
+        except MiError as err:
+            self.why[id(step)] = err.diagnostics[0].message
+            return None
+        part = self.bound.part(step.run.data)
+        length = part.tokens.shape[1]
+        real = torch.arange(length)[None, None, :] < torch.from_numpy(part.lengths)[None, :, None]
+        table = Table.product(step.sweeps, self.evaluator.domains)
+        made = Rowed(mg, lowered, part, table, real, self.reads[id(step)], base, step.dead)
+        self.made[id(step)] = made
+        return made

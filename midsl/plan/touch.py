@@ -1,0 +1,185 @@
+"""Which rows an edit touches, may change or overwrites, without running it: bool [lane, batch, pos]."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from midsl.ir import nodes as ir
+from midsl.ir.types import TensorType
+from midsl.plan.domains import Table
+from midsl.plan.edits import EditOp
+from midsl.plan.evaluate import has_self
+from midsl.plan.inputs import owner_of
+from midsl.plan.rowplan import EditRows
+from midsl.sema.tensors import stretch
+
+
+def touched(op: EditOp, edit: ir.Edit, table: Table, rows: slice, width: int) -> Tensor:
+    """The rows of each lane that an edit writes at the layer of its operation."""
+    evaluator = op.evaluator
+    lanes = torch.ones(table.size, dtype=torch.bool)
+    layer = edit.site.index("layer")
+    if isinstance(layer, ir.Coord):
+        column = evaluator.domains.column(layer.sweep, layer.index)
+        lanes = column[table.index[layer.sweep.digest]].eq(op.key[1] or 0)
+    height = rows.stop - rows.start
+    at = _positions(op, edit.site, table, rows, width)
+    return lanes[:, None, None] & at.expand(table.size, height, width)
+
+
+def _positions(op: EditOp, site: ir.Site, table: Table, rows: slice, width: int) -> Tensor:
+    """Bool, broadcast to [lane, batch, pos]."""
+    index, every = site.index("pos"), torch.arange(width)
+    evaluator = op.evaluator
+    if index is None or isinstance(index, (ir.Star, ir.Whole)):
+        return torch.ones(1, 1, width, dtype=torch.bool)
+    if isinstance(index, ir.Coord):
+        column = evaluator.domains.column(index.sweep, index.index)[table.index[index.sweep.digest]]
+        return (column.clamp(max=width - 1)[:, None] == every)[:, None, :]
+    if isinstance(index, ir.Column) and isinstance(index.type, TensorType):
+        column = evaluator.rows.column(index).data[rows]
+        return (column[:, None] == every)[None]
+    if isinstance(index, ir.Const) and isinstance(index.value, int):
+        return (every == min(index.value, width - 1))[None, None]
+    at, real = evaluator.rows.stretch(owner_of(op.run.data), stretch(index))
+    inside = torch.zeros(rows.stop - rows.start, width, dtype=torch.bool)
+    b, w = real.data[rows].nonzero(as_tuple=True)
+    inside[b, at.data[rows][b, w]] = True
+    return inside[None]
+
+
+def edit_rows(op: EditOp, base: ir.Forward | None, table: Table, real: Tensor, dead: bool) -> EditRows:
+    """What the edits at one node do to the rows of a run's lanes.
+
+    `base` gives the rows that are not computed; `dead` lets rows go of which the tokens show that they
+    cannot differ from the base run's. real: bool [1, batch, pos].
+    """
+    every = slice(0, real.shape[1])
+    width = real.shape[2]
+    all_touched = torch.zeros(table.size, *real.shape[1:], dtype=torch.bool)
+    changed, wide = all_touched.clone(), all_touched.clone()
+    covered: dict[str, Tensor] = {}
+    whole = all_touched.clone()
+    for edit in op.edits:
+        rows = touched(op, edit, table, every, width) & real
+        all_touched |= rows
+        changed |= rows & _may_differ(op, edit, base, dead)
+        if _takes_wide(edit.value):
+            wide |= rows.any(2, keepdim=True).any(1, keepdim=True) & real
+        if not edit.absolute:
+            continue
+        axis, members = _members(op, edit, table)
+        if axis is None:
+            whole |= rows
+        elif members is not None:  # [lane, members]: a row is whole once all members are written
+            now = covered.setdefault(axis, torch.zeros(table.size, op.sizes[axis], *real.shape[1:]).bool())
+            now |= members[:, :, None, None] & rows[:, None]
+    for by_member in covered.values():
+        whole |= by_member.all(1)
+    return EditRows(all_touched, _some(changed), _some(whole), _some(wide))
+
+
+def _some(rows: Tensor) -> Tensor | None:
+    return rows if bool(rows.any()) else None
+
+
+def _may_differ(op: EditOp, edit: ir.Edit, base: ir.Forward | None, dead: bool) -> Tensor:
+    """Where a written value may differ from the base run's: bool, broadcast to [lane, batch, pos]."""
+    value = edit.value
+    anywhere = torch.ones(1, 1, 1, dtype=torch.bool)
+    if base is None:
+        return anywhere
+    if edit in base.edits:
+        return ~anywhere
+    if not isinstance(value, ir.Read) or value.site.view is not None:
+        return anywhere
+    if (value.site.name, value.site.select) != (edit.site.name, edit.site.select):
+        return anywhere
+    if value.run == base:
+        return ~anywhere
+    if not dead or value.run.edits or base.edits or value.run.model != base.model:
+        return anywhere
+    rows = op.evaluator.rows.inputs
+    mine, theirs = rows.part(base.data).tokens, rows.part(value.run.data).tokens
+    if mine.shape != theirs.shape:
+        return anywhere
+    return (torch.from_numpy(mine != theirs).cumsum(-1) > 0)[None]
+
+
+def _takes_wide(value: ir.Node) -> bool:
+    """Whether a value takes `self` at other rows than its own."""
+    if not has_self(value):
+        return False
+    if isinstance(value, ir.Self):
+        return False
+    crossing = {"batch", "pos", "key_pos"}
+    if isinstance(value, ir.Reduce) and {a.name for a in value.axes} & crossing:
+        return True
+    if isinstance(value, ir.Select) and value.axis.name in crossing:
+        return True
+    if isinstance(value, ir.Apply) and str(dict(value.attrs).get("over")) in crossing:
+        return True
+    return any(_takes_wide(c) for c in value.children)
+
+
+def _members(op: EditOp, edit: ir.Edit, table: Table) -> tuple[str | None, Tensor | None]:
+    """The one axis of which an edit writes only some members, and which: bool [lane, members].
+
+    (None, None) where it writes whole rows; an axis without members where that is not known.
+    """
+    site = edit.site
+    feature = [(a, i) for a, i in site.select if a not in ("layer", "pos") and not isinstance(i, ir.Whole)]
+    feature = [(a, i) for a, i in feature if not isinstance(i, ir.Star) or site.minus]
+    if not feature and not site.minus:
+        return None, None
+    if len(feature) != 1 or feature[0][0] not in op.sizes:
+        return "?", None
+    axis, index = feature[0]
+    size = op.sizes[axis]
+    members = _one(op, index, table, size)
+    if members is None:
+        return axis, None
+    for out in site.minus:
+        hit = torch.ones(table.size, size, dtype=torch.bool)
+        for a, i in out.select:
+            if isinstance(i, (ir.Star, ir.Whole)):
+                continue
+            if a == axis:
+                theirs = _one(op, i, table, size)
+                if theirs is None:
+                    return axis, None
+                hit &= theirs
+            elif a == "layer":
+                where = _layer(op, i, table)
+                if where is None:
+                    return axis, None
+                hit &= where.eq(op.key[1] or 0)[:, None]
+            else:
+                return axis, None
+        members = members & ~hit
+    return axis, members
+
+
+def _one(op: EditOp, index: ir.Node, table: Table, size: int) -> Tensor | None:
+    """Which members an index picks: bool [lane, members]."""
+    members = torch.arange(size)
+    if isinstance(index, ir.Star):
+        return torch.ones(table.size, size, dtype=torch.bool)
+    if isinstance(index, ir.Coord):
+        column = op.evaluator.domains.column(index.sweep, index.index)[table.index[index.sweep.digest]]
+        return column[:, None].eq(members)
+    if isinstance(index, ir.Const) and isinstance(index.value, int):
+        return (members == index.value).expand(table.size, size)
+    if isinstance(index, ir.Const) and isinstance(index.value, tuple):
+        return torch.isin(members, torch.tensor([int(i) for i in index.value])).expand(table.size, size)  # type: ignore[arg-type]
+    return None
+
+
+def _layer(op: EditOp, index: ir.Node, table: Table) -> Tensor | None:
+    """The layer that an index picks, by lane."""
+    if isinstance(index, ir.Coord):
+        return op.evaluator.domains.column(index.sweep, index.index)[table.index[index.sweep.digest]]
+    if isinstance(index, ir.Const) and isinstance(index.value, int):
+        return torch.full((table.size,), index.value)
+    return None
