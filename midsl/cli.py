@@ -16,6 +16,8 @@ from midsl import __version__
 
 F = TypeVar("F", bound=Callable[..., Any])
 PASSES = (
+    "fold_constants",
+    "simplify",
     "cse",
     "dce",
     "push_selects",

@@ -15,6 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, fx
 
+from midsl.backends.packed import packed_calls
+
 aten = torch.ops.aten
 
 
@@ -162,6 +164,7 @@ class Runner:
         self.blocks = blocks
         self.shapes = Shapes.of(module)
         self.attrs = {n: _fetch(module, str(n.target)) for n in self.nodes if n.op == "get_attr"}
+        self.calls = packed_calls(self.nodes, module, self.attrs)
         self.batch = _batch_symbol(self.nodes)
         self.clean = [n for n in self.nodes if n not in self.dirty and n.op not in ("get_attr", "output")]
         self.later = [n for n in self.nodes if n in self.dirty or n.op == "output"]
@@ -258,7 +261,11 @@ class Runner:
             if node.op != "call_function":
                 raise AssertionError(f"a lowered graph has no {node.op}")
             target: Callable[..., Any] = node.target  # type: ignore[assignment]
-            out = self._follow(node, target, args, kwargs, numbers) if meta else target(*args, **kwargs)
+            if meta:
+                out = self._follow(node, target, args, kwargs, numbers)
+            else:
+                call: Callable[..., Any] = self.calls.get(node, target)
+                out = call(*args, **kwargs)
             values[node] = out
             if counts is not None:
                 self._count(node, args, out, counts)

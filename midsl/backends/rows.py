@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from midsl.backends.eager import FLOPS, VIEWS, Counts
+from midsl.backends.packed import Call
 from midsl.graph.rowwise import Dims, Rowwise
 
 aten = torch.ops.aten
@@ -122,6 +123,7 @@ class RowRunner:
         attrs: values of its attributes.
         symbols: the sizes called batch and pos.
         blocks: block index by node name, for the counts.
+        calls: what to call in place of a node's own target.
     """
 
     nodes: list[fx.Node]
@@ -129,6 +131,7 @@ class RowRunner:
     attrs: Mapping[fx.Node, Any]
     symbols: tuple[Any, Any]
     blocks: Mapping[str, int]
+    calls: Mapping[fx.Node, Call] = field(default_factory=dict)
     _flops: dict[fx.Node, int] = field(default_factory=dict)
     _bytes: dict[fx.Node, int] = field(default_factory=dict)
 
@@ -294,7 +297,7 @@ class RowRun:
         if node.target in FLOPS:
             self.runner.count(node, FLOPS[node.target](args, None), self.counts)
         assert callable(node.target)
-        return node.target(*args, **kwargs)
+        return self.runner.calls.get(node, node.target)(*args, **kwargs)
 
     def _item(self, node: fx.Node, index: Index) -> Any:
         source, which = node.args

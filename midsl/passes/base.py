@@ -34,6 +34,7 @@ class Schedule:
     board: bool = False
     rows: bool = False
     dead: bool = False
+    tidy: bool = False
 
 
 PassFn = Callable[[Program, Facts, Outcome], Program]

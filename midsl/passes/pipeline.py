@@ -14,14 +14,18 @@ from midsl.passes.cut_cones import cut_cones
 from midsl.passes.dce import dce
 from midsl.passes.drop_dead_lanes import drop_dead_lanes
 from midsl.passes.expand_sites import expand_sites
+from midsl.passes.fold_constants import fold_constants
 from midsl.passes.fuse_captures import fuse_captures
 from midsl.passes.narrow_positions import narrow_positions
 from midsl.passes.push_selects import push_selects
 from midsl.passes.share_prefix import share_prefix
+from midsl.passes.simplify import simplify
 from midsl.sema.facts import Facts
 
 PASSES: tuple[tuple[str, PassFn], ...] = (
     ("expand_sites", expand_sites),
+    ("fold_constants", fold_constants),
+    ("simplify", simplify),
     ("cse", cse),
     ("dce", dce),
     ("push_selects", push_selects),
@@ -62,5 +66,6 @@ def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optim
         board="share_prefix" not in off and "cut_cones" not in off,
         rows=not {"batch_sweeps", "cut_cones", "share_prefix", "narrow_positions"} & set(off),
         dead="drop_dead_lanes" not in off,
+        tidy="simplify" not in off,
     )
     return Optimised(program, tuple(outcomes), schedule)

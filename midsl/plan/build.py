@@ -143,6 +143,7 @@ class _Builder:
             board,
             rows,
             rows and self.schedule.dead,
+            self.schedule.tidy,
             self._name(run),
         )
 

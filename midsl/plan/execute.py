@@ -13,6 +13,7 @@ from midsl.backends.threads import threads_for
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.plan.capture import Captured
+from midsl.plan.chunk import Piece
 from midsl.plan.domains import Table
 from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import POINT, Env, Evaluator, Stored
@@ -20,7 +21,7 @@ from midsl.plan.hooked import Hooked
 from midsl.plan.keys import Key
 from midsl.plan.lower import Lowered
 from midsl.plan.rowed import Rowed
-from midsl.plan.session import Piece, Prepared, Session, held_bytes
+from midsl.plan.session import Prepared, Session, held_bytes
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
 

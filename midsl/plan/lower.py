@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from midsl.backends.eager import Counts, Runner
 from midsl.diagnostics.model import fail
 from midsl.graph.expand import SiteConflict
+from midsl.graph.simplify import simplify
 from midsl.graph.sites import ModelGraph, SiteNode, specialise
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
@@ -104,12 +105,14 @@ def lower(
     cones: bool = True,
     layers: Mapping[str, set[int]] | None = None,
     backwards: int = 1,
+    tidy: bool = False,
 ) -> Lowered:
     """Build the graph of one run.
 
     `gradients` are captured keys at which gradients are taken, in `backwards` passes back; `project`
     leaves out the unembedding; `cones` computes only once what no edit can change. `layers` names, by
-    edit digest, the layers that the lanes at hand edit, where these are not all.
+    edit digest, the layers that the lanes at hand edit, where these are not all; `tidy` puts together
+    what the graph spells out.
     """
     writes = edits_by_key(run, mg.info, evaluator.domains)
     if layers is not None:
@@ -123,6 +126,8 @@ def lower(
         graph, nodes = specialise(mg, {*wanted, *writes}, set(writes))
     except SiteConflict as err:
         raise fail("MI0405", str(err), run.span, help="ask for one of them in a run of its own") from None
+    if tidy:
+        simplify(graph, {s.node for s in nodes.values()})
     by_name = {n.name: n for n in graph.nodes}
     last: dict[str, fx.Node] = {}
     ops: list[EditOp] = []

@@ -97,7 +97,7 @@ class Rowed:
     @cached_property
     def runner(self) -> RowRunner:
         r, frame = self.lowered.runner, self.mg.parts.frame
-        return RowRunner(self.nodes, self.rowwise, r.attrs, (frame.batch, frame.pos), r.blocks)
+        return RowRunner(self.nodes, self.rowwise, r.attrs, (frame.batch, frame.pos), r.blocks, r.calls)
 
     @cached_property
     def outputs(self) -> dict[Key, fx.Node]:

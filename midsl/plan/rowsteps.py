@@ -105,7 +105,13 @@ class RowSteps:
         mg = self._engine(step)
         try:
             lowered = lower(
-                mg, step.run, self._captures[id(step)], (), self.evaluator, self.projects[id(step)]
+                mg,
+                step.run,
+                self._captures[id(step)],
+                (),
+                self.evaluator,
+                self.projects[id(step)],
+                tidy=step.tidy,
             )
         except MiError as err:
             self.why[id(step)] = err.diagnostics[0].message

@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from midsl.graph.info import ModelInfo
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.plan.bound import Bound
+from midsl.plan.chunk import Piece, costs, flops_of, row_pieces, whole_pieces
 from midsl.plan.domains import Domains, Table
 from midsl.plan.evaluate import Evaluator, has_self, mixes_rows
 from midsl.plan.hooked import Hooked, hook
@@ -37,28 +37,6 @@ from midsl.plan.totals import Totals
 
 Boarding = tuple[Tensor, dict[str, set[int]] | None]
 """Lanes that run as a group, and by edit digest the layers that they edit (None: all)."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some lanes over some rows: what a lowered graph does at once."""
-
-    lowered: Lowered | Hooked | Rowed
-    lanes: Tensor
-    """Which points of the run's sweeps: int64 [lanes]."""
-    rows: slice
-
-    @property
-    def height(self) -> int:
-        return int(self.rows.stop - self.rows.start)
-
-    def same_rows(self, other: Piece | None) -> bool:
-        """Whether another piece is over the same rows."""
-        return other is not None and (self.rows.start, self.rows.stop) == (other.rows.start, other.rows.stop)
-
-    def same_prefix(self, other: Piece | None) -> bool:
-        """Whether what no edit can change is the same as in another piece."""
-        return other is not None and self.lowered is other.lowered and self.same_rows(other)
 
 
 @dataclass
@@ -142,6 +120,7 @@ class Session:
                 project,
                 cones=step.cones,
                 backwards=self.backwards(step),
+                tidy=step.tidy,
             )
 
             def cut(groups: Sequence[Boarding]) -> list[Piece]:
@@ -154,7 +133,7 @@ class Session:
             pieces = cut(alone)
             if step.board and not step.grads and lanes > 1:
                 boarded = cut(self._boardings(engine.info, step, lanes))
-                if _flops(boarded, part) < _flops(pieces, part):
+                if flops_of(boarded, part) < flops_of(pieces, part):
                     pieces = boarded
         blocks = self._whole(engine, step, int(part.tokens.shape[1]))
         done = self.prepared[id(step)] = Prepared(step, part, lanes, pieces, blocks)
@@ -176,25 +155,9 @@ class Session:
         return self.rows
 
     def _prepare_rows(self, step: RunStep, rowed: Rowed) -> Prepared:
-        """Cut a run by rows into chunks: some examples, and as many lanes as fit with the rows they have."""
-        part, length = rowed.part, rowed.real.shape[2]
-        fits = self._fitting(step, rowed.lowered, part)
-        height = min(fits, len(part))
-        pieces = []
-        for j in range(0, len(part), height):
-            rows = slice(j, min(j + height, len(part)))
-            cost = rowed.lane_rows(rows).tolist()
-            chosen: list[int] = []
-            used = 0
-            for lane, n in enumerate(cost):
-                if chosen and used + n > fits * length:
-                    pieces.append(Piece(rowed, torch.tensor(chosen), rows))
-                    chosen, used = [], 0
-                chosen.append(lane)
-                used += n
-            pieces.append(Piece(rowed, torch.tensor(chosen), rows))
-        blocks = self._whole(rowed.mg, step, length)
-        done = self.prepared[id(step)] = Prepared(step, part, rowed.table.size, pieces, blocks)
+        pieces = row_pieces(rowed, self.fitting(step, rowed.lowered, rowed.part))
+        blocks = self._whole(rowed.mg, step, rowed.real.shape[2])
+        done = self.prepared[id(step)] = Prepared(step, rowed.part, rowed.table.size, pieces, blocks)
         return done
 
     def _boardings(self, info: ModelInfo, step: RunStep, lanes: int) -> list[Boarding]:
@@ -267,16 +230,9 @@ class Session:
         return lanes
 
     def _pieces(self, step: RunStep, lowered: Lowered | Hooked, part: Part, lanes: Tensor) -> list[Piece]:
-        rows, fits = len(part), self._fitting(step, lowered, part)
-        height = min(fits, rows)
-        width = max(1, fits // height) if step.stacked and fits >= rows else 1
-        return [
-            Piece(lowered, lanes[i : i + width], slice(j, min(j + height, rows)))
-            for j in range(0, rows, height)
-            for i in range(0, len(lanes), width)
-        ]
+        return whole_pieces(lowered, len(part), lanes, self.fitting(step, lowered, part), step.stacked)
 
-    def _fitting(self, step: RunStep, lowered: Lowered | Hooked, part: Part) -> int:
+    def fitting(self, step: RunStep, lowered: Lowered | Hooked, part: Part) -> int:
         """How many rows of the data, times lanes, may run at once."""
         rows, length = len(part), int(part.tokens.shape[1])
         one, two = lowered.count(1, 1, length).peak_bytes, lowered.count(2, 1, length).peak_bytes
@@ -347,7 +303,7 @@ class Session:
         """What a run will cost."""
         p = self.prepare(step)
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
-        for counts in _costs(p.pieces, p.part):
+        for counts in costs(p.pieces, p.part):
             self.add(totals, p, counts)
         totals.peak_bytes += held_bytes(p)
         totals.flops += self.projection_flops(step, p)
@@ -376,39 +332,12 @@ class Session:
         )
 
 
-def _costs(pieces: Sequence[Piece], part: Part) -> Iterator[Counts]:
-    """What each prefix and each piece costs, in order; nothing is computed."""
-    before: Piece | None = None
-    ahead: Any = None
-    seen: dict[int, Counts] = {}
-    tokens = torch.zeros(part.tokens.shape, dtype=torch.int64, device="meta")
-    for piece in pieces:
-        if isinstance(piece.lowered, Rowed):
-            yield piece.lowered.predict(piece.lanes, piece.rows)
-            continue
-        if not piece.same_prefix(before):
-            counts = Counts()
-            known = ahead if piece.same_rows(before) else None
-            ahead = piece.lowered.prefix(tokens, tokens, piece.rows, counts, known)
-            seen = {}
-            yield counts
-        width = len(piece.lanes)
-        if width not in seen:
-            seen[width] = piece.lowered.shapes(ahead, width)
-        yield seen[width]
-        before = piece
-
-
 def held_bytes(p: Prepared) -> int:
     """Bytes that are held all through a run by rows: what it takes, and what it keeps for others."""
     rowed = p.lowered
     if not isinstance(rowed, Rowed):
         return 0
     return rowed.kept_bytes() + (rowed.base.kept_bytes() if rowed.base is not None else 0)
-
-
-def _flops(pieces: Sequence[Piece], part: Part) -> int:
-    return sum(c.flops for c in _costs(pieces, part))
 
 
 def _edits_rows(run: ir.Forward) -> bool:

@@ -39,6 +39,7 @@ class RunStep:
         board: lanes join at the first layer that they edit.
         rows: only rows that edits change and reads see are run, where the graph allows.
         dead: rows of which the tokens show that no edit changes them are left out.
+        tidy: what its graph spells out is put together.
     """
 
     run: ir.Forward
@@ -50,6 +51,7 @@ class RunStep:
     board: bool = False
     rows: bool = False
     dead: bool = False
+    tidy: bool = False
     name: str = ""
     reason: str = ""
 

@@ -1,0 +1,100 @@
+"""simplify: what changes nothing is left out, and what is written out is called by its name.
+
+On the program: an edit that writes what arrives (``s := self``); edits of a run that all write what stands
+there anyway (``s := r`` where `r` is the same run without them); a product with one, a sum with zero.
+On the graph of a run (``midsl.graph.simplify``): an activation that a model spells in eight operations
+becomes the one that computes it in a single pass over memory. Legal always: the values are the same, those
+of the graph to the last bits or nearly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from midsl.ir import nodes as ir
+from midsl.ir.program import Program
+from midsl.passes.base import Outcome
+from midsl.sema.facts import Facts
+
+Rule = Callable[[ir.Node], ir.Node]
+
+
+def simplify(program: Program, facts: Facts, outcome: Outcome) -> Program:
+    """Apply the rules until none fits, bottom-up."""
+    hits: dict[str, int] = {}
+
+    def apply(node: ir.Node) -> ir.Node:
+        for name, rule in RULES:
+            found = rule(node)
+            if found is not node:
+                hits[name] = hits.get(name, 0) + 1
+                node = found
+        return node
+
+    done = program.rewrite(apply)
+    outcome.hits = sum(hits.values())
+    outcome.said = ", ".join(f"{name}: {n}" for name, n in hits.items()) or "nothing to leave out"
+    return done
+
+
+def _own_value(node: ir.Node) -> ir.Node:
+    """Edits that write `self`."""
+    if not isinstance(node, ir.Forward):
+        return node
+    kept = tuple(e for e in node.edits if not (isinstance(e.value, ir.Self) and _everywhere(e)))
+    return node if len(kept) == len(node.edits) else replace(node, edits=kept)
+
+
+def _own_run(node: ir.Node) -> ir.Node:
+    """Edits that all write what the same run has there without them."""
+    if not isinstance(node, ir.Forward) or not node.edits:
+        return node
+
+    def same(edit: ir.Edit) -> bool:
+        value = edit.value
+        return (
+            _everywhere(edit)
+            and isinstance(value, ir.Read)
+            and value.site == edit.site
+            and value.site.view is None
+            and not value.run.edits
+            and (value.run.model, value.run.data) == (node.model, node.data)
+        )
+
+    return replace(node, edits=()) if all(map(same, node.edits)) else node
+
+
+def _everywhere(edit: ir.Edit) -> bool:
+    """Whether an edit is the same at all points and for all rows: else it decides which rows count."""
+    at = edit.site.index("pos")
+    numbered = isinstance(at, ir.Const) and isinstance(at.value, int)
+    return not numbered and not ir.sweeps_of(edit)
+
+
+def _nothing_added(node: ir.Node) -> ir.Node:
+    """x + 0, x - 0, x * 1, x / 1, where x has the type of the whole."""
+    if not isinstance(node, ir.Apply) or node.op not in NEUTRAL or len(node.args) != 2:
+        return node
+    neutral, either = NEUTRAL[node.op]
+    left, right = node.args
+    if isinstance(right, ir.Const) and right.value == neutral and left.type == node.type:
+        return left
+    if either and isinstance(left, ir.Const) and left.value == neutral and right.type == node.type:
+        return right
+    return node
+
+
+NEUTRAL: dict[str, tuple[int, bool]] = {
+    "add": (0, True),
+    "sub": (0, False),
+    "mul": (1, True),
+    "div": (1, False),
+}
+"""The number that an operation does nothing with, and whether it may stand on the left."""
+
+RULES: tuple[tuple[str, Rule], ...] = (
+    ("edits that write self", _own_value),
+    ("runs patched with themselves", _own_run),
+    ("nothing added", _nothing_added),
+)
