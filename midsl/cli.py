@@ -23,6 +23,7 @@ PASSES = (
     "push_selects",
     "fuse_captures",
     "batch_sweeps",
+    "stage",
     "cut_cones",
     "share_prefix",
     "narrow_positions",

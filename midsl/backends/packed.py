@@ -3,12 +3,14 @@
 PyTorch multiplies float32 matrices on a CPU with MKL, which on some processors reaches half of what they can
 do. The packed product is the one that `torch.compile` would call, without compiling anything. Its
 operations are not public, so they are tried once, on a small product, and left alone if they are not there
-or answer wrongly. Packed weights are a copy: they are made at first use and live as long as the model does.
+or answer wrongly. Packed weights are a copy that lives as long as the model does, made where the plan has
+enough rows to pay for it: the plan decides, not the run, so that the same plan gives the same bits again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -18,8 +20,8 @@ from torch import Tensor, fx
 
 aten = torch.ops.aten
 
-FEW_ROWS = 2
-"""Products of fewer rows than this stay as they are: there is nothing to win."""
+PAYS_FROM = 1024
+"""Rows that a weight has to meet for packing to pay: about what it costs."""
 
 
 @cache
@@ -46,8 +48,8 @@ def _pack(weight: Tensor) -> Tensor:
     return packed
 
 
-def _product(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
-    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+def _product(x: Tensor, packed: Tensor, bias: Tensor | None, then: tuple[str, str] = ("none", "")) -> Tensor:
+    found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])
     return found
 
 
@@ -66,12 +68,12 @@ class _Linear(torch.autograd.Function):
 
 
 class Weights:
-    """One weight, [out, in], packed for the way forward, and for the way back once that is asked for."""
+    """One weight, [out, in], packed when it is first used: for the way forward and the way back."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
         self.version = weight._version
-        self.packed = _pack(weight)
+        self._forward: Tensor | None = None
         self._back: Tensor | None = None
 
     def of(self, weight: Tensor) -> bool:
@@ -79,22 +81,136 @@ class Weights:
         return self.weight.data_ptr() == weight.data_ptr() and self.version == weight._version
 
     @property
+    def packed(self) -> Tensor:
+        if self._forward is None:
+            self._forward = _pack(self.weight)
+        return self._forward
+
+    @property
     def packed_back(self) -> Tensor:
         if self._back is None:
             self._back = _pack(self.weight.T)
         return self._back
 
-    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        """x [.., in] -> [.., out]."""
+    def __call__(self, x: Tensor, bias: Tensor | None, then: tuple[str, str] = ("none", "")) -> Tensor:
+        """x [.., in] -> [.., out], `then` through an activation; gradients go through a product alone."""
         if x.requires_grad and torch.is_grad_enabled():
+            assert then[0] == "none"
             found: Tensor = _Linear.apply(x, self, bias)  # type: ignore[no-untyped-call]
             return found
-        return _product(x, self.packed, bias)
+        return _product(x, self.packed, bias, then)
 
 
-_PACKED: MutableMapping[torch.nn.Module, dict[str, Weights]] = WeakKeyDictionary()
+class Packing:
+    """The packed weights of one model, by name, and whether they are to be used."""
 
-Call = Callable[..., Tensor]
+    def __init__(self) -> None:
+        self.weights: dict[str, Weights] = {}
+        self.on = False
+
+    @staticmethod
+    def of(module: torch.nn.Module) -> Packing:
+        """What is packed of one exported model."""
+        return _PACKED.setdefault(module, Packing())
+
+    def get(self, name: str, weight: Tensor) -> Weights:
+        """A weight [out, in] as it is now."""
+        known = self.weights.get(name)
+        if known is None or not known.of(weight):
+            known = self.weights[name] = Weights(weight)
+        return known
+
+
+_PACKED: MutableMapping[torch.nn.Module, Packing] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a product has its parts, by argument; is the weight [in, out] (`across`)?"""
+
+    x: int
+    weight: int
+    bias: int | None
+    across: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """What to call in place of a product, with the arguments of its node.
+
+    Attributes:
+        plain: the product itself, for what packing does not serve.
+        packing: the packed weights of the model.
+        place: where the product has its parts.
+    """
+
+    plain: Any
+    packing: Packing
+    name: str
+    weight: Tensor
+    place: _Place
+
+    def __call__(self, *args: Any, then: Then | None = None) -> Tensor:
+        x = args[self.place.x]
+        if not self.packing.on or self.weight.requires_grad or x.dtype != torch.float32:
+            found: Tensor = self.plain(*args)
+            return found if then is None else then(found)
+        bias_at = self.place.bias
+        bias = args[bias_at] if bias_at is not None and len(args) > bias_at else None
+        if then is None or (x.requires_grad and torch.is_grad_enabled()):
+            found = self._weights()(x, bias)
+            return found if then is None else then(found)
+        return self._weights()(x, bias, then.spelled)
+
+    def _weights(self) -> Weights:
+        return self.packing.get(self.name, self.weight.T if self.place.across else self.weight)
+
+
+@dataclass(frozen=True)
+class Then:
+    """An activation that a product may apply to its result while that is at hand.
+
+    `spelled` is what oneDNN calls it: a name and an algorithm.
+    """
+
+    node: fx.Node
+    spelled: tuple[str, str]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        found: Tensor = self.node.target(x, **self.node.kwargs)  # type: ignore[operator]
+        return found
+
+
+def _spelled(node: fx.Node) -> tuple[str, str] | None:
+    if len(node.args) != 1:
+        return None
+    if node.target is aten.gelu.default:
+        return "gelu", str(node.kwargs.get("approximate", "none"))
+    plain: dict[Any, tuple[str, str]] = {aten.relu.default: ("relu", ""), aten.silu.default: ("swish", "")}
+    return plain.get(node.target)
+
+
+def followers(calls: Mapping[fx.Node, Call], views: Collection[Any]) -> dict[fx.Node, tuple[fx.Node, ...]]:
+    """For each product, the nodes up to an activation that nothing else uses: views, then the activation."""
+    found: dict[fx.Node, tuple[fx.Node, ...]] = {}
+    for product in calls:
+        chain: list[fx.Node] = []
+        node = product
+        while len(node.users) == 1:
+            (node,) = node.users
+            chain.append(node)
+            if _spelled(node) is not None:
+                found[product] = tuple(chain)
+            if node.target not in views:
+                break
+    return found
+
+
+def then(chain: Sequence[fx.Node]) -> Then:
+    """The activation at the end of a chain."""
+    spelled = _spelled(chain[-1])
+    assert spelled is not None
+    return Then(chain[-1], spelled)
 
 
 def packed_calls(
@@ -115,16 +231,9 @@ def packed_calls(
         weight = node.args[place.weight]
         if not isinstance(weight, fx.Node) or weight not in attrs or not _fits(node, attrs, place):
             continue
-        known = _PACKED.setdefault(module, {})
-        found[node] = _call(node.target, known, str(weight.target), attrs[weight], place)
+        name = f"{weight.target}.T" if place.across else str(weight.target)
+        found[node] = Call(node.target, Packing.of(module), name, attrs[weight], place)
     return found
-
-
-class _Place:
-    """Where a product has its parts: x, weight and bias by argument; is the weight [in, out] (`across`)?"""
-
-    def __init__(self, x: int, weight: int, bias: int | None, across: bool) -> None:
-        self.x, self.weight, self.bias, self.across = x, weight, bias, across
 
 
 _PLACES: dict[Any, _Place] = {
@@ -147,19 +256,3 @@ def _fits(node: fx.Node, attrs: Mapping[fx.Node, Any], place: _Place) -> bool:
         for t in fixed
     )
     return plain and weight.dim() == 2 and not node.kwargs and min(weight.shape) > 1
-
-
-def _call(plain: Any, known: dict[str, Weights], name: str, weight: Tensor, place: _Place) -> Call:
-    def product(*args: Any) -> Tensor:
-        x = args[place.x]
-        if x.numel() < FEW_ROWS * x.shape[-1] or x.dtype != torch.float32 or weight.requires_grad:
-            found: Tensor = plain(*args)
-            return found
-        turned = weight.T if place.across else weight
-        key = f"{name}.T" if place.across else name
-        if key not in known or not known[key].of(turned):
-            known[key] = Weights(turned)
-        bias = args[place.bias] if place.bias is not None and len(args) > place.bias else None
-        return known[key](x, bias)
-
-    return product

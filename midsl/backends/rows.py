@@ -18,100 +18,13 @@ import torch
 from torch import Tensor, fx
 
 from midsl.backends.eager import FLOPS, VIEWS, Counts
-from midsl.backends.packed import Call
+from midsl.backends.packed import Call, Then, followers, then
+from midsl.backends.rowindex import Bucket, Index, gather, rectangle
 from midsl.graph.rowwise import Dims, Rowwise
 
 aten = torch.ops.aten
 NEITHER = 0.0
 """What stands at rows that nobody looks at."""
-
-
-@dataclass(frozen=True, eq=False)
-class Index:
-    """Rows in order of lane, example, position; `mask` is bool [lane, batch, pos]."""
-
-    mask: Tensor
-
-    @cached_property
-    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Lane, example and position of each row: int64 [rows]."""
-        lane, example, pos = self.mask.nonzero(as_tuple=True)
-        return lane, example, pos
-
-    @cached_property
-    def count(self) -> int:
-        return int(self.parts[0].numel())
-
-    @cached_property
-    def place(self) -> Tensor:
-        """Which row each (lane, example, position) is: int64 [lane, batch, pos], -1 for none."""
-        out = torch.full(self.mask.shape, -1, dtype=torch.int64)
-        out[self.parts] = torch.arange(self.count)
-        return out
-
-    @cached_property
-    def buckets(self) -> list[Bucket]:
-        """The rows by lane and example, those with equally many together (above 16: up to a power of 2)."""
-        lane, example, pos = self.parts
-        height = self.mask.shape[1]
-        groups, counts = torch.unique_consecutive(lane * height + example, return_counts=True)
-        starts = counts.cumsum(0) - counts
-        widths = torch.where(counts <= 16, counts, 2 ** torch.ceil(torch.log2(counts.double())).long())
-        found = []
-        for width in sorted(set(widths.tolist())):
-            at = (widths == width).nonzero().flatten()
-            slot = torch.arange(width)[None, :]
-            rows = starts[at, None] + torch.minimum(slot, counts[at, None] - 1)
-            end = int(pos[rows].max()) + 1
-            found.append(
-                Bucket(groups[at] // height, groups[at] % height, rows, slot < counts[at, None], end)
-            )
-        return found
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Groups (one lane's rows of one example) of one width, for one attention call.
-
-    `lane`, `example`: int64 [groups]; `rows`: int64 [groups, width], the last row repeated to fill;
-    `real`: bool [groups, width], which are no repeats; `end`: the last position of any, plus 1.
-    """
-
-    lane: Tensor
-    example: Tensor
-    rows: Tensor
-    real: Tensor
-    end: int
-
-
-def gather(x: Tensor, dims: Dims, example: Tensor, pos: Tensor, width: int) -> Tensor:
-    """Some rows of a value that has all of them, packed."""
-    if dims.flat is not None:
-        return x.index_select(dims.flat, example * width + pos)
-    if dims.pos is None:
-        return x
-    if dims.batch is None or x.shape[dims.batch] == 1:
-        return x.index_select(dims.pos, pos)
-    rows = x.movedim((dims.batch, dims.pos), (0, 1))[example, pos]
-    return rows.movedim(0, dims.pos - (dims.batch < dims.pos)).unsqueeze(dims.batch)
-
-
-def rows_first(x: Tensor, dims: Dims) -> Tensor:
-    """A packed value as [rows, ..]."""
-    if dims.flat is not None:
-        return x.movedim(dims.flat, 0)
-    assert dims.batch is not None and dims.pos is not None
-    return x.movedim((dims.batch, dims.pos), (0, 1))[0]
-
-
-def rectangle(x: Tensor, dims: Dims, batch: int) -> Tensor:
-    """A packed value whose rows are a whole [batch, pos] rectangle, unpacked; `rows_first` undone."""
-    rows = rows_first(x, dims)
-    if dims.flat is not None:
-        return rows.movedim(0, dims.flat)
-    assert dims.batch is not None and dims.pos is not None
-    wide = rows.reshape(batch, -1, *rows.shape[1:])
-    return wide.movedim((0, 1), (dims.batch, dims.pos))
 
 
 @dataclass
@@ -132,8 +45,12 @@ class RowRunner:
     symbols: tuple[Any, Any]
     blocks: Mapping[str, int]
     calls: Mapping[fx.Node, Call] = field(default_factory=dict)
+    chains: Mapping[fx.Node, tuple[fx.Node, ...]] = field(init=False)
     _flops: dict[fx.Node, int] = field(default_factory=dict)
     _bytes: dict[fx.Node, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.chains = followers(self.calls, VIEWS)
 
     def size(self, value: Any, rows: int) -> int:
         """A size of the graph for packed rows."""
@@ -296,8 +213,27 @@ class RowRun:
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda a: self.arg(a, index))
         if node.target in FLOPS:
             self.runner.count(node, FLOPS[node.target](args, None), self.counts)
+        if node in self._applied:  # with the product before it
+            return args[0]
+        if node in self.runner.calls:
+            return self.runner.calls[node](*args, then=self._fused.get(node))
         assert callable(node.target)
-        return self.runner.calls.get(node, node.target)(*args, **kwargs)
+        return node.target(*args, **kwargs)
+
+    @cached_property
+    def _fused(self) -> dict[fx.Node, Then]:
+        """Products that apply the activation after them: on the same rows, and with nothing kept between."""
+        found, kept = {}, set(self.keep)
+        for product, chain in self.runner.chains.items():
+            mask = self.active.get(product)
+            same = mask is not None and all(self.active.get(n) is mask for n in chain)
+            if same and not kept & {product, *chain[:-1]}:
+                found[product] = then(chain)
+        return found
+
+    @cached_property
+    def _applied(self) -> set[fx.Node]:
+        return {f.node for f in self._fused.values()}
 
     def _item(self, node: fx.Node, index: Index) -> Any:
         source, which = node.args
@@ -398,16 +334,15 @@ class RowRun:
         """
         mask, base = self.active.get(node), self.base(node)
         if base is not None:
-            whole = base[bucket.example, :, : bucket.end].transpose(1, 2)
+            whole = base.narrow(2, 0, bucket.end).index_select(0, bucket.example)
         else:
             own = self.values[node]
-            whole = own.new_full((len(bucket.lane), bucket.end, own.shape[1], own.shape[3]), 0.0)
+            whole = own.new_zeros(len(bucket.lane), own.shape[1], bucket.end, own.shape[3])
         if mask is not None:
             place = self.index(mask).place[bucket.lane, bucket.example, : bucket.end]
             group, pos = (place >= 0).nonzero(as_tuple=True)
-            whole = whole.contiguous() if base is None else whole.clone(memory_format=torch.contiguous_format)
-            whole[group, pos] = self.values[node][0].transpose(0, 1)[place[group, pos]]
-        return whole.transpose(1, 2)
+            whole[group, :, pos] = self.values[node][0].transpose(0, 1)[place[group, pos]]
+        return whole
 
     def _mask(self, given: Mapping[str, Any], bucket: Bucket, index: Index) -> Tensor | None:
         """Which keys each query sees: [groups, 1 or head, width, keys]."""

@@ -35,6 +35,7 @@ class Schedule:
     rows: bool = False
     dead: bool = False
     tidy: bool = False
+    stage: bool = False
 
 
 PassFn = Callable[[Program, Facts, Outcome], Program]

@@ -4,8 +4,10 @@ A row is one example at one position. An edit reaches its own rows, through atte
 nothing else; a read needs its own rows, through attention those before them. What lies outside of either
 is the base run's: the run with only the edits that all lanes share. Legal where every node that an edit
 reaches keeps positions apart or is one causal attention (the graph's position rules say so, the mask
-proves it). Held back, by run and with its reason in the plan, elsewhere; and for gradients, and where
-the points of a sweep are computed while running.
+proves it). Held back, by run and with its reason in the plan, elsewhere, and where gradients are taken.
+
+A base run that no one asks for is made for a sweep, and where several runs share it. A run that has no base
+still leaves out the rows that no read can see.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.passes.base import Outcome
-from midsl.passes.cut_cones import computed
 from midsl.sema.facts import Facts
 
 
@@ -21,19 +22,23 @@ def narrow_positions(program: Program, facts: Facts, outcome: Outcome) -> Progra
     """Count the edited runs that may start from a base run; the schedule says that they do."""
     runs = {n.digest: n for n in ir.walk(*program.roots) if isinstance(n, ir.Forward)}
     taken = {n.run.digest for n in ir.walk(*program.roots) if isinstance(n, ir.Grad)}
+    bases = [base.digest for run in runs.values() if (base := base_of(run)) is not None]
+    made: set[str] = set()
     for run in runs.values():
         base = base_of(run)
         if base is None:
             continue
-        if base.digest not in runs:
-            outcome.vetoes.append("a run is edited whose unedited run is not asked for")
-        elif computed(run):
-            outcome.vetoes.append("the points of a sweep are computed while running")
-        elif run.digest in taken or base.digest in taken:
+        if run.digest in taken:
             outcome.vetoes.append("gradients are taken in the run")
-        else:
-            outcome.hits += 1
+            continue
+        if base.digest not in runs or base.digest in taken:
+            if not (ir.sweeps_of(run) or bases.count(base.digest) > 1):
+                continue
+            made.add(base.digest)
+        outcome.hits += 1
     outcome.said = f"{outcome.hits} edited runs start from the run that they edit"
+    if made:
+        outcome.said += f", {len(made)} of these made for it"
     return program
 
 

@@ -20,6 +20,7 @@ from midsl.passes.narrow_positions import narrow_positions
 from midsl.passes.push_selects import push_selects
 from midsl.passes.share_prefix import share_prefix
 from midsl.passes.simplify import simplify
+from midsl.passes.stage import stage
 from midsl.sema.facts import Facts
 
 PASSES: tuple[tuple[str, PassFn], ...] = (
@@ -31,6 +32,7 @@ PASSES: tuple[tuple[str, PassFn], ...] = (
     ("push_selects", push_selects),
     ("fuse_captures", fuse_captures),
     ("batch_sweeps", batch_sweeps),
+    ("stage", stage),
     ("cut_cones", cut_cones),
     ("share_prefix", share_prefix),
     ("narrow_positions", narrow_positions),
@@ -67,5 +69,6 @@ def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optim
         rows=not {"batch_sweeps", "cut_cones", "share_prefix", "narrow_positions"} & set(off),
         dead="drop_dead_lanes" not in off,
         tidy="simplify" not in off,
+        stage="stage" not in off,
     )
     return Optimised(program, tuple(outcomes), schedule)

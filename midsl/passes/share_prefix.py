@@ -10,7 +10,6 @@ from __future__ import annotations
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.passes.base import Outcome
-from midsl.passes.cut_cones import computed
 from midsl.sema.facts import Facts
 
 
@@ -20,9 +19,7 @@ def share_prefix(program: Program, facts: Facts, outcome: Outcome) -> Program:
     for node in ir.walk(*program.roots):
         if not (isinstance(node, ir.Forward) and boards(node)):
             continue
-        if computed(node):
-            outcome.vetoes.append("the points of a sweep are computed while running")
-        elif node.digest in taken:
+        if node.digest in taken:
             outcome.vetoes.append("gradients are taken in the run")
         else:
             outcome.hits += 1

@@ -7,6 +7,7 @@ mixes lanes or examples, such as a mean over the batch, is computed afterwards o
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from midsl.diagnostics.model import fail
@@ -14,9 +15,9 @@ from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.passes.base import Schedule
-from midsl.passes.cut_cones import computed
 from midsl.passes.narrow_positions import base_of
 from midsl.passes.share_prefix import boards
+from midsl.passes.stage import computed
 from midsl.plan.evaluate import generalise, has_self
 from midsl.plan.inputs import owner_of
 from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
@@ -76,18 +77,40 @@ class _Builder:
                 self._let(let)
             ends.append(len(self.order))
         steps: list[Step] = self._loads()
+        bases = Counter(b.digest for r in self.order if (b := base_of(r)) is not None)
         pending = dict(self.chosen)
+        stages: dict[str, int] = {}  # of a choice, by its sweep
+        ready: set[tuple[str, int]] = set()  # runs that others may start from, by stage
+
+        def choose(digest: str) -> None:
+            steps.append(ChooseStep(pending.pop(digest), "its points are computed: a new stage"))
+            stages[digest] = len(stages) + 1
+
         done = 0
         for x, end in zip(self.program.experiments, ends, strict=True):
             for run in self.order[done:end]:
                 for s in ir.sweeps_of(run):
                     if s.digest in pending:
-                        steps.append(_choose(pending.pop(s.digest)))
-                steps += self._steps_of(run)
+                        choose(s.digest)
+                stage = max((stages.get(s.digest, 0) for s in ir.sweeps_of(run)), default=0)
+                made = self._steps_of(run, stage)
+                base = base_of(run)
+                shared = base is not None and (bool(ir.sweeps_of(run)) or bases[base.digest] > 1)
+                if (
+                    base is not None
+                    and shared
+                    and any(m.rows for m in made)
+                    and (base.digest, stage) not in ready
+                ):
+                    steps.append(self._step(base, [], [], stage, spare=True))
+                    ready.add((base.digest, stage))
+                steps += made
+                ready |= {(run.digest, stage) for m in made if m.rows}
             done = end
             needed = {s.digest for sink in x.sinks if isinstance(sink, ir.Report) for s in sink.sweeps}
             needed |= {n.sweep.digest for n in ir.walk(*x.sinks) if isinstance(n, ir.Coord)}
-            steps += [_choose(pending.pop(d)) for d in list(pending) if d in needed]
+            for digest in [d for d in pending if d in needed]:
+                choose(digest)
             steps += [SinkStep(s) for s in x.sinks]
         return Plan(self.program.name, steps)
 
@@ -121,18 +144,21 @@ class _Builder:
             need(run.model)
         return list(found.values())
 
-    def _steps_of(self, run: ir.Forward) -> list[RunStep]:
+    def _steps_of(self, run: ir.Forward, stage: int) -> list[RunStep]:
         outputs = list(self.outputs.get(run.digest, {}).values())
         grads = list(self.grads.get(run.digest, {}).values())
         if self.schedule.fuse:
-            return [self._step(run, outputs, grads)]
-        return [self._step(run, [o], []) for o in outputs] + [self._step(run, [], [g]) for g in grads]
+            return [self._step(run, outputs, grads, stage)]
+        alone = [self._step(run, [o], [], stage) for o in outputs]
+        return alone + [self._step(run, [], [g], stage) for g in grads]
 
-    def _step(self, run: ir.Forward, outputs: list[ir.Node], grads: list[ir.Grad]) -> RunStep:
+    def _step(
+        self, run: ir.Forward, outputs: list[ir.Node], grads: list[ir.Grad], stage: int, spare: bool = False
+    ) -> RunStep:
+        known = self.schedule.stage or not computed(run)
         stacked = self.schedule.batch
-        cones = stacked and self.schedule.cones and not computed(run)
-        board = cones and self.schedule.board and boards(run)
-        rows = self.schedule.rows and not computed(run) and not grads
+        cones = stacked and known and self.schedule.cones
+        rows = known and self.schedule.rows and not grads
         return RunStep(
             run,
             ir.sweeps_of(run),
@@ -140,11 +166,13 @@ class _Builder:
             grads,
             stacked,
             cones,
-            board,
-            rows,
-            rows and self.schedule.dead,
-            self.schedule.tidy,
-            self._name(run),
+            board=cones and self.schedule.board and boards(run),
+            rows=rows,
+            dead=rows and self.schedule.dead,
+            tidy=self.schedule.tidy,
+            stage=stage if known else 0,
+            spare=spare,
+            name=self._name(run),
         )
 
     def _name(self, run: ir.Forward) -> str:
@@ -295,7 +323,3 @@ class _Builder:
         if mixed & crossing:
             return False
         return all(self.fusable(c) for c in node.children)
-
-
-def _choose(sweep: ir.Sweep) -> ChooseStep:
-    return ChooseStep(sweep, "its points are computed: a new stage")

@@ -85,10 +85,14 @@ class Stage:
 
 @dataclass
 class Execution:
-    """Executes a plan; `totals` counts what was done, `stages` holds what came out."""
+    """Executes a plan: `totals` counts what was done, `predicted` what each run should have cost once its
+
+    points were known, `stages` holds what came out.
+    """
 
     compiled: Compiled
     totals: Totals = field(default_factory=Totals)
+    predicted: Totals = field(default_factory=Totals)
     stages: list[Stage] = field(default_factory=list)
     loaded: dict[int, CellRow] = field(default_factory=dict)
 
@@ -123,7 +127,8 @@ class Execution:
             for step in self.compiled.plan.steps:
                 if isinstance(step, RunStep):
                     close()  # the sinks of an experiment come last
-                    cells.append(self._run(executor, step))
+                    if not session.idle(step):
+                        cells.append(self._run(executor, step))
                 elif isinstance(step, ChooseStep):
                     close()
                     choose_points(session, step.sweep)
@@ -146,6 +151,7 @@ class Execution:
         began, cpu = time.perf_counter(), time.process_time()
         done = Totals()
         p = executor.session.prepare(step)
+        self.predicted.add(executor.session.predict(step))
         try:
             with progress(step.name, p.lanes * len(p.part)) as advance:
                 for n in executor.run(step, done):

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 
 from midsl.backends.eager import Counts
+from midsl.backends.packed import Packing
 from midsl.backends.threads import threads_for
+from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.plan.capture import Captured
@@ -40,7 +42,12 @@ class Executor:
 
     def run(self, step: RunStep, done: Totals) -> Iterator[int]:
         """Run all chunks of a step and keep what it leaves; yields the rows done after each chunk."""
+        if self.session.idle(step):
+            return
         p = self.session.prepare(step)
+        engine = self.session.bound.engine(step.run.model)
+        if isinstance(engine, ModelGraph):
+            Packing.of(engine.gm).on = self.session.packs(step.run.model)
         tokens = torch.from_numpy(p.part.tokens)
         mask = (torch.arange(p.length)[None, :] < torch.from_numpy(p.part.lengths)[:, None]).to(torch.int64)
         table = Table.product(step.sweeps, self.evaluator.domains)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ class Line:
     what: str
     reason: str
     counts: Totals | None = None
+    """The most that it may cost; before a choice of points is made, `least` may be less."""
+    least: Totals | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Explanation:
     passes: list[dict[str, Any]]
     naive: Totals
     optimised: Totals
+    least: Totals
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -51,18 +55,20 @@ class Explanation:
                     "what": x.what,
                     "reason": x.reason,
                     **(x.counts.as_dict() if x.counts else {}),
+                    **({"least": x.least.as_dict()} if x.least and x.least != x.counts else {}),
                 }
                 for x in self.lines
             ],
             "passes": self.passes,
             "naive": self.naive.as_dict(),
             "optimised": self.optimised.as_dict(),
+            "least": self.least.as_dict(),
         }
 
     def as_text(self) -> str:
         out = []
         for i, line in enumerate(self.lines):
-            counts = f"  {_counts(line.counts)}" if line.counts else ""
+            counts = f"  {_counts(line.counts, line.least)}" if line.counts else ""
             out.append(f"{i + 1:3} {line.kind:<7} {line.what}{counts}")
             if line.reason:
                 out.append(f"            {line.reason}")
@@ -72,14 +78,21 @@ class Explanation:
             out += [f"{'':20}vetoed: {v}" for v in p["vetoes"]]
         less = self.naive.flops / self.optimised.flops if self.optimised.flops else 1.0
         out.append(f"naive      {_counts(self.naive)}")
-        out.append(f"optimised  {_counts(self.optimised)}  ({less:.1f}x fewer FLOPs)")
+        out.append(f"optimised  {_counts(self.optimised, self.least)}  ({less:.1f}x fewer FLOPs)")
         out.append(f"peak       {human(self.optimised.peak_bytes)} beside the weights")
         return "\n".join(out)
 
 
-def _counts(t: Totals) -> str:
-    runs = f"{t.forwards} forwards, {t.lanes} lanes, {t.layer_tokens:,.0f} layer-tokens"
-    return f"{runs}, {_si(t.flops)}FLOP, {human(t.bytes)} kept"
+def _counts(t: Totals, least: Totals | None = None) -> str:
+    """The counts; those that depend on a choice to come as `least..most`."""
+    low = least if least is not None else t
+
+    def span(a: float, b: float, show: Callable[[float], str]) -> str:
+        return show(b) if a == b else f"{show(a)}..{show(b)}"
+
+    tokens = span(low.layer_tokens, t.layer_tokens, lambda n: f"{n:,.0f}")
+    runs = f"{span(low.forwards, t.forwards, str)} forwards, {t.lanes} lanes, {tokens} layer-tokens"
+    return f"{runs}, {span(low.flops, t.flops, _si)}FLOP, {human(t.bytes)} kept"
 
 
 def _si(n: float) -> str:
@@ -131,10 +144,16 @@ def explain(compiled: Compiled) -> Explanation:
         {"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))}
         for o in compiled.optimised.outcomes
     ]
-    return Explanation([x for x in lines if x], passes, totals(_naive(compiled)), totals(session))
+    found = [x for x in lines if x]
+    least, most = Totals(), Totals()
+    for x in found:
+        if x.counts is not None:
+            most.add(x.counts)
+            least.add(x.least or x.counts)
+    return Explanation(found, passes, totals(_naive(compiled)), most, least)
 
 
-def _line(compiled: Compiled, session: Session, step: Step) -> Line:
+def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
     if isinstance(step, LoadStep):
         info = compiled.binder.info(step.model)
         assert info is not None
@@ -149,7 +168,10 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line:
             "cached: same recipe, start and data" if cached else "not in the cache",
         )
     if isinstance(step, RunStep):
-        return Line("run", step.name, _run_reason(session, step), session.predict(step))
+        if session.known(step) and session.idle(step):
+            return None
+        least, most = session.bounds(step)
+        return Line("run", step.name, _run_reason(session, step), most, least)
     if isinstance(step, ChooseStep):
         return Line(
             "choose",
@@ -165,6 +187,9 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line:
 
 
 def _run_reason(session: Session, step: RunStep) -> str:
+    if not session.known(step):
+        points = ", ".join(s.name for s in step.sweeps)
+        return "for those that start from it" if step.spare else f"planned once {points} is chosen"
     p = session.prepare(step)
     said = []
     if step.sweeps:
@@ -193,9 +218,11 @@ def _run_reason(session: Session, step: RunStep) -> str:
 def _rows_reason(session: Session, step: RunStep, lowered: object) -> list[str]:
     """Which rows a run computes, or why it runs whole ones."""
     if not isinstance(lowered, Rowed):
-        why = session.by_rows.why.get(id(step))
+        why = session.by_rows(step.stage).why.get(id(step))
         return [f"whole rows: {why}"] if why else []
     if lowered.base is None:
+        if not lowered.users:
+            return ["only rows that are read"]
         return [f"keeps {len(lowered.wanted)} values for {lowered.users} runs that start from it"]
     whole = lowered.real.sum() * lowered.table.size
     most = max((int(m.sum()) for m in lowered.plan.distinct()), default=0)

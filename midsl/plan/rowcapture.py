@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from midsl.backends.rows import RowRun, rectangle
+from midsl.backends.rowindex import rectangle
+from midsl.backends.rows import RowRun
 from midsl.ir import nodes as ir
 from midsl.ops.index import select
 from midsl.ops.named import NT

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, fx
 
 from midsl.backends.eager import Counts
-from midsl.backends.rows import RowRun, RowRunner, gather
+from midsl.backends.rowindex import gather
+from midsl.backends.rows import RowRun, RowRunner
 from midsl.data.dataset import Part
 from midsl.graph.rowwise import Rowwise, classify
 from midsl.graph.sites import ModelGraph
@@ -64,6 +65,8 @@ class Rowed:
     kept: dict[str, Tensor] = field(default_factory=dict)
     users: int = 0
     """How many runs still start from this one."""
+    counted: dict[tuple[int, ...], Counts] = field(default_factory=dict)
+    """What a chunk costs, by its lanes and examples."""
     fired: dict[str, int] = field(default_factory=dict)
     """How often each edit should have fired, in the chunks done so far."""
 
@@ -131,7 +134,7 @@ class Rowed:
                     return "edits of all lanes and of some stand at one place"
         reached: set[fx.Node] = set()
         for node in self.nodes:
-            starts = node in self.edited if self.base is not None else node.name == self.rowwise.start
+            starts = node in self.edited or (self.base is None and node.name == self.rowwise.start)
             if starts or any(a in reached for a in node.all_input_nodes):
                 reached.add(node)
                 if self.rowwise.kinds[node] == "mixing":
@@ -263,9 +266,11 @@ class Rowed:
 
     def predict(self, lanes: Tensor, rows: slice) -> Counts:
         """What a chunk costs; nothing is computed."""
-        counts = Counts()
-        self.runner.predict(self.plan.part(lanes, rows).active, self._keep, counts)
-        return counts
+        key = (*lanes.tolist(), rows.start, rows.stop)
+        if key not in self.counted:
+            counts = self.counted[key] = Counts()
+            self.runner.predict(self.plan.part(lanes, rows).active, self._keep, counts)
+        return self.counted[key]
 
     @cached_property
     def _keep(self) -> set[fx.Node]:

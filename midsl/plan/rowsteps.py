@@ -45,9 +45,13 @@ class RowSteps:
     _bases: dict[int, RunStep] = field(default_factory=dict)
     _captures: dict[int, list[Key]] = field(default_factory=dict)
 
-    def decide(self) -> None:
-        """Fill `made` and `why`."""
-        steps = [s for s in self.plan.runs if s.rows and isinstance(self._engine(s), ModelGraph)]
+    def decide(self, stage: int) -> None:
+        """Fill `made` and `why` for the runs of a stage, whose points are known by now."""
+        steps = [
+            s
+            for s in self.plan.runs
+            if s.rows and s.stage == stage and isinstance(self._engine(s), ModelGraph)
+        ]
         first: dict[str, RunStep] = {}
         for step in steps:
             info = self._engine(step).info
@@ -57,24 +61,28 @@ class RowSteps:
             start = base_of(step.run)
             if start is not None and start.digest in first:
                 self._bases[id(step)] = first[start.digest]
-            elif start is not None:
-                self.why[id(step)] = "its unedited run is not at hand"
             first.setdefault(step.run.digest, step)
-        serving = {id(b) for b in self._bases.values()}
         for step in reversed(steps):
             if id(step) in self._bases:  # a run is cut to what is read: it must reach what others take
                 base = self._bases[id(step)]
                 self._captures[id(base)] += self._captures[id(step)]
                 self.projects[id(base)] &= self.projects[id(step)]
+        serving = {id(b) for b in self._bases.values()}
         for step in reversed(steps):
             base_step = self._bases.get(id(step))
-            if id(step) in serving or base_step is None:
-                continue
-            self._start(step, base_step)
+            if id(step) not in serving and base_step is not None:
+                self._start(step, base_step)
         for step in reversed(steps):
-            rowed = self.made.get(id(step))
-            if rowed is not None and id(step) in serving and not rowed.wanted:
-                del self.made[id(step)]  # nothing is taken of it after all
+            self._alone(step)
+
+    def _alone(self, step: RunStep) -> None:
+        """Let a run that starts from no other go by rows from its tokens on, if it has one lane."""
+        if id(step) in self._bases or step.sweeps or id(step) in self.why:
+            return
+        rowed = self._make(step, None)
+        if rowed is not None and (rowed.veto or (step.spare and not rowed.wanted)):
+            self.why.setdefault(id(step), rowed.veto)
+            del self.made[id(step)]
 
     def _engine(self, step: RunStep) -> ModelGraph:
         return self.bound.engine(step.run.model)  # type: ignore[return-value]

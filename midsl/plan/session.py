@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from midsl.backends import packed
 from midsl.backends.eager import Counts, Runner
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
@@ -72,6 +73,9 @@ class Session:
     sizing: Sizing = field(init=False)
     prepared: dict[int, Prepared] = field(default_factory=dict)
     rows: RowSteps | None = None
+    decided: set[int] = field(default_factory=set)
+    costs: dict[int, Totals] = field(default_factory=dict)
+    packing: dict[str, bool] = field(default_factory=dict)
     wholes: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -90,7 +94,8 @@ class Session:
         if done is not None:
             return done
         engine = self.bound.engine(step.run.model)
-        rowed = self.by_rows.made.get(id(step))
+        known = self.known(step)
+        rowed = self.by_rows(step.stage).made.get(id(step)) if known else None
         if rowed is not None:
             return self._prepare_rows(step, rowed)
         reads = self.reads(step)
@@ -118,7 +123,7 @@ class Session:
                 gradients,
                 self.evaluator,
                 project,
-                cones=step.cones,
+                cones=step.cones and known,
                 backwards=self.backwards(step),
                 tidy=step.tidy,
             )
@@ -131,17 +136,18 @@ class Session:
                 return sorted(found, key=lambda x: (x.rows.start, x.rows.stop))
 
             pieces = cut(alone)
-            if step.board and not step.grads and lanes > 1:
+            if step.board and known and not step.grads and lanes > 1:
                 boarded = cut(self._boardings(engine.info, step, lanes))
                 if flops_of(boarded, part) < flops_of(pieces, part):
                     pieces = boarded
         blocks = self._whole(engine, step, int(part.tokens.shape[1]))
-        done = self.prepared[id(step)] = Prepared(step, part, lanes, pieces, blocks)
+        done = Prepared(step, part, lanes, pieces, blocks)
+        if known:
+            self.prepared[id(step)] = done
         return done
 
-    @property
-    def by_rows(self) -> RowSteps:
-        """The runs of the plan that go by rows."""
+    def by_rows(self, stage: int) -> RowSteps:
+        """The runs of the plan that go by rows, those of a stage and before included."""
         if self.rows is None:
             runs = self.plan.runs
             reads = {id(s): self.reads(s) for s in runs}
@@ -151,8 +157,19 @@ class Session:
                 if (engine := self.bound.engine(s.run.model))
             }
             self.rows = RowSteps(self.plan, self.bound, self.evaluator, self.available, reads, projects)
-            self.rows.decide()
+        if stage not in self.decided:
+            self.decided.add(stage)
+            self.rows.decide(stage)
         return self.rows
+
+    def known(self, step: RunStep) -> bool:
+        """Whether the points of a run's stage have been chosen."""
+        staged = [r for r in self.plan.runs if r.stage == step.stage and (r.cones or r.rows)]
+        return all(self.evaluator.domains.known(s) for r in staged for s in r.sweeps)
+
+    def idle(self, step: RunStep) -> bool:
+        """Whether a run turns out not to be needed: no other starts from it, and nothing is read of it."""
+        return step.spare and id(step) not in self.by_rows(step.stage).made
 
     def _prepare_rows(self, step: RunStep, rowed: Rowed) -> Prepared:
         pieces = row_pieces(rowed, self.fitting(step, rowed.lowered, rowed.part))
@@ -299,17 +316,58 @@ class Session:
 
     # -- counting
 
+    def bounds(self, step: RunStep) -> tuple[Totals, Totals]:
+        """The least and the most that a run may cost: the same, once the points of its stage are known."""
+        if self.known(step):
+            exact = self.predict(step)
+            return exact, exact
+        least = Totals(bytes=self._left_behind(step))
+        if not step.spare:
+            least.forwards = 1 if step.stacked else self.lane_count(step)
+            least.lanes = self.lane_count(step)
+            return least, self.predict(step)
+        engine, part = self.bound.engine(step.run.model), self.bound.part(step.run.data)
+        assert isinstance(engine, ModelGraph)
+        counts, length = Counts(), int(part.tokens.shape[1])
+        ids = torch.zeros(len(part), length, dtype=torch.int64, device="meta")
+        with torch.no_grad():
+            Runner(engine.gm.graph, engine.gm, engine.blocks)([ids, ids], counts)
+        whole = sum(self._whole(engine, step, length).values())
+        tokens = sum(counts.by_block.values()) / whole * length if whole else 0.0
+        tokens *= len(engine.parts.blocks)
+        return least, Totals(1, 1, tokens, counts.flops, 0, counts.total_bytes)
+
     def predict(self, step: RunStep) -> Totals:
-        """What a run will cost."""
+        """What a run will cost; before its points are known, what it would cost whole."""
+        if id(step) in self.costs:
+            return self.costs[id(step)]
+        if self.known(step) and self.idle(step):
+            return Totals()
         p = self.prepare(step)
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
         for counts in costs(p.pieces, p.part):
             self.add(totals, p, counts)
         totals.peak_bytes += held_bytes(p)
         totals.flops += self.projection_flops(step, p)
-        totals.bytes = sum(self.sizing.kept_elements(n, p.part) * 4 for n in [*step.outputs, *step.grads])
+        totals.bytes = self._left_behind(step)
         totals.peak_bytes += totals.bytes
+        if id(step) in self.prepared:
+            self.costs[id(step)] = totals
         return totals
+
+    def packs(self, model: ir.Node) -> bool:
+        """Whether the runs of a model have enough rows, as far as is known, to pack its weights for."""
+        if model.digest not in self.packing:
+            runs = [s for s in self.plan.runs if s.run.model == model]
+            rows = sum(self.predict(s).layer_tokens for s in runs)
+            layers = max(1, self.bound.engine(model).info.sizes.get("layer", 1))
+            self.packing[model.digest] = rows / layers >= packed.PAYS_FROM
+        return self.packing[model.digest]
+
+    def _left_behind(self, step: RunStep) -> int:
+        """Bytes of the values that a run leaves."""
+        part = self.bound.part(step.run.data)
+        return sum(self.sizing.kept_elements(n, part) * 4 for n in [*step.outputs, *step.grads])
 
     def add(self, totals: Totals, p: Prepared, counts: Counts) -> None:
         totals.flops += counts.flops

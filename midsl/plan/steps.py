@@ -40,6 +40,8 @@ class RunStep:
         rows: only rows that edits change and reads see are run, where the graph allows.
         dead: rows of which the tokens show that no edit changes them are left out.
         tidy: what its graph spells out is put together.
+        stage: how many choices of points come before it that it depends on.
+        spare: it runs for those that start from it alone, if any do.
     """
 
     run: ir.Forward
@@ -52,6 +54,8 @@ class RunStep:
     rows: bool = False
     dead: bool = False
     tidy: bool = False
+    stage: int = 0
+    spare: bool = False
     name: str = ""
     reason: str = ""
 

@@ -65,8 +65,11 @@ def blocks_run(compiled: Compiled) -> set[int]:
     found: set[int] = set()
     for step in compiled.plan.runs:
         p = session.prepare(step)
-        assert not isinstance(p.lowered, Rowed)
-        found |= {b for b, n in p.lowered.count(1, 1, p.length).by_block.items() if n}
+        if isinstance(p.lowered, Rowed):
+            counts = p.lowered.predict(torch.arange(p.lanes), slice(0, len(p.part)))
+        else:
+            counts = p.lowered.count(1, 1, p.length)
+        found |= {b for b, n in counts.by_block.items() if n}
     return found
 
 
@@ -79,12 +82,47 @@ def test_predicted_is_executed(name: str) -> None:
     for chunk in CHUNKS:
         compiled = planned(name)
         with chunked(chunk):
-            assert executed(compiled) == predicted(compiled), f"{name}, {chunk or 'all'} rows at once"
+            execution = Execution(compiled)
+            execution.run()
+            what = f"{name}, {chunk or 'all'} rows at once"
+            assert execution.totals == execution.predicted, what
+            said = explain(compiled)
+            if said.least == said.optimised:
+                assert execution.totals == said.optimised, what
+            else:
+                assert within(execution.totals, said.least, said.optimised), what
     compiled = planned(name, OPTIONAL)
     assert executed(compiled) == predicted(compiled), f"{name} without passes"
 
 
-@pytest.mark.parametrize("name", ["head_patching", "attribution"])
+def within(found: Totals, least: Totals, most: Totals) -> bool:
+    """Whether every count lies between two others."""
+    low, high = least.as_dict(), most.as_dict()
+    return all(low[k] <= n <= high[k] for k, n in found.as_dict().items())
+
+
+def test_a_choice_of_points_is_told_as_a_span(tmp_path: Path) -> None:
+    """Before the points are chosen `explain` tells the least and the most; without stages, one number."""
+    body = """  let clean   = run m on d.clean
+  let corrupt = run m on d.corrupt
+  let score   = mean(abs(clean[m.blocks[*].attn.z[head: *]]), over: [batch, pos, d_head])
+  sweep h in top_sites(score, k: 3)
+  let patched = run m on d.corrupt do { h := clean }
+  report effect = mean(ld(patched) - ld(corrupt), over: batch)"""
+    compiled = small(tmp_path, body)
+    said = explain(compiled)
+    assert said.least.flops < said.optimised.flops
+    assert ".." in said.as_text() and "planned once h is chosen" in said.as_text()
+    execution = Execution(compiled)
+    execution.run()
+    assert within(execution.totals, said.least, said.optimised)
+    assert execution.totals == execution.predicted
+    flat = explain(without(compiled, "stage"))
+    assert flat.least == flat.optimised == executed(without(compiled, "stage"))
+    assert execution.totals.flops < flat.optimised.flops, "planned after the choice, it is cut"
+
+
+@pytest.mark.parametrize("name", ["head_patching", "gqa"])
 def test_explain_says_what_runs(name: str) -> None:
     compiled = planned(name)
     said = explain(compiled)
@@ -105,6 +143,7 @@ def test_flops_are_those_that_torch_counts(tmp_path: Path) -> None:
     compiled = small(
         tmp_path, "  let r = run m on d.clean\n  report x = mean(r.logits, over: [batch, vocab])"
     )
+    compiled = without(compiled, "narrow_positions")  # which leaves out padding
     ((_, node),) = compiled.program.models
     module = compiled.binder.loaded(node).module
     step = compiled.plan.runs[0]
@@ -121,7 +160,8 @@ def test_a_whole_run_has_a_unit_per_layer_and_token(tmp_path: Path) -> None:
         tmp_path, "  let r = run m on d.clean\n  report x = mean(r.logits, over: [batch, vocab])"
     )
     part = compiled.binder.part(compiled.plan.runs[0].run.data)
-    assert executed(compiled).layer_tokens == 3 * part.tokens.size
+    assert executed(without(compiled, "narrow_positions")).layer_tokens == 3 * part.tokens.size
+    assert executed(compiled).layer_tokens < 3 * part.tokens.size, "rows of padding are not run"
 
 
 # ---------------------------------------------------------------- lanes, captures
@@ -193,12 +233,13 @@ def test_what_is_not_read_is_not_kept(tmp_path: Path) -> None:
 def test_no_pass_costs_anything(name: str) -> None:
     """A plan without a pass never has fewer FLOPs, forwards or layer-tokens."""
     best = predicted(planned(name))
+    made = sum(s.spare for s in planned(name).plan.runs)  # base runs that the plan adds of its own
     for subset, off in SUBSETS.items():
         if len(off) != 1 and subset != "none":
             continue
         worse = predicted(planned(name, off))
         assert worse.flops >= best.flops, f"{name} {subset}"
-        assert worse.forwards >= best.forwards, f"{name} {subset}"
+        assert worse.forwards >= best.forwards - made, f"{name} {subset}"
         assert worse.layer_tokens >= best.layer_tokens - 1e-6, f"{name} {subset}"
 
 
@@ -222,7 +263,8 @@ def test_dce_drops_what_nothing_reports() -> None:
 
 def test_push_selects_saves_the_unembedding(tmp_path: Path) -> None:
     compiled = small(tmp_path, "  report x = mean(ld(run m on d.clean), over: batch)")
-    whole, part = predicted(without(compiled, "push_selects")), predicted(compiled)
+    plain = without(compiled, "push_selects", "narrow_positions")
+    whole, part = predicted(plain), predicted(without(compiled, "narrow_positions"))
     rows, length = compiled.binder.part(compiled.plan.runs[0].run.data).tokens.shape
     assert whole.flops - part.flops == 2 * 16 * (32 * rows * length - 2 * rows), (
         "two rows of W_U, one position"

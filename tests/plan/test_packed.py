@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
 from midsl.backends import packed
 from midsl.backends.eager import Runner
+from midsl.plan.driver import Execution
+from tests.plan.corpus import tables
+from tests.plan.test_rows import PATCH, spec
 
 aten = torch.ops.aten
 pytestmark = pytest.mark.skipif(not packed.at_hand(), reason="this PyTorch has no packed products")
@@ -36,6 +41,7 @@ def made() -> tuple[Two, Runner]:
     end = next(n for n in gm.graph.nodes if n.op == "output")
     if not isinstance(end.args[0], (tuple, list)):
         end.args = ((end.args[0],),)
+    packed.Packing.of(gm).on = True
     return model, Runner(gm.graph, gm, {}, cones=False)
 
 
@@ -87,3 +93,68 @@ def test_weights_in_training_and_other_precisions_are_left_alone(made: tuple[Two
     double = Two().double()
     gm = torch.export.export(double, (x.double(),), strict=False).module(check_guards=False)
     assert not Runner(gm.graph, gm, {}, cones=False).calls
+
+
+def test_a_plan_of_few_rows_packs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan decides by its rows: below the break-even every product is PyTorch's own."""
+    made: list[str] = []
+    init = packed.Weights.__init__
+
+    def counted(self: packed.Weights, weight: Tensor) -> None:
+        made.append("packed")
+        init(self, weight)
+
+    monkeypatch.setattr(packed.Weights, "__init__", counted)
+    compiled = spec(tmp_path, PATCH.format(site="m.blocks[*].resid_pre[pos: *]", value="clean"), layers=2)
+    few, many = Execution(compiled), Execution(compiled)
+    monkeypatch.setattr(packed, "PAYS_FROM", 10**9)
+    few.run()
+    assert not made
+    monkeypatch.setattr(packed, "PAYS_FROM", 1)
+    many.run()
+    assert made
+    for a, b in zip(tables(few)["e.effect"].value, tables(many)["e.effect"].value, strict=True):
+        assert a == pytest.approx(b, abs=1e-5)
+
+
+@pytest.mark.parametrize("act", ["none", "tanh", "relu", "silu"])
+def test_an_activation_goes_with_the_product(act: str) -> None:
+    """The value after it is the same, and what stands between is there for whoever asks."""
+    f = {
+        "none": torch.nn.functional.gelu,
+        "tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
+        "relu": torch.relu,
+        "silu": torch.nn.functional.silu,
+    }[act]
+
+    class Act(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(
+                torch.randn(24, 16, generator=torch.Generator().manual_seed(0)), requires_grad=False
+            )
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            pre = torch.nn.functional.linear(x, self.w)
+            return pre, f(pre) * 2.0
+
+    model, x = Act(), torch.randn(7, 16)
+    gm = torch.export.export(model, (x,), strict=False).module(check_guards=False)
+    end = next(n for n in gm.graph.nodes if n.op == "output")
+    _, post = end.args[0]
+    packed.Packing.of(gm).on = True
+    both = Runner(gm.graph, gm, {}, cones=False)
+    for found, want in zip(both([x]), model(x), strict=True):
+        torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-4)
+    assert not both.chains or both.chains.keys() == both.calls.keys()
+    end.args = ((post,),)
+    one = Runner(gm.graph, gm, {}, cones=False)
+    assert [len(c) for c in one.chains.values()] == [1]
+    torch.testing.assert_close(one([x])[0], model(x)[1], rtol=1e-4, atol=1e-4)
+    grad = x.clone().requires_grad_(True)
+    with torch.enable_grad():
+        one([grad])[0].sum().backward()
+        own = x.clone().requires_grad_(True)
+        model(own)[1].sum().backward()
+    assert grad.grad is not None and own.grad is not None
+    torch.testing.assert_close(grad.grad, own.grad, rtol=1e-4, atol=1e-3)

@@ -61,7 +61,7 @@ def rowed(compiled: Compiled) -> Rowed:
     """The last run of a plan, which goes by rows."""
     session = Session(compiled.plan, Shapes(compiled.binder), compiled.optimised.program.roots)
     found = session.prepare(compiled.plan.runs[-1]).lowered
-    assert isinstance(found, Rowed), session.by_rows.why
+    assert isinstance(found, Rowed), session.by_rows(0).why
     return found
 
 
