@@ -50,7 +50,11 @@ def load(name: str) -> Compiled:
 
 def planned(name: str, off: Collection[str] = ()) -> Compiled:
     """The same spec planned without some passes."""
-    base = load(name)
+    return without(load(name), off)
+
+
+def without(base: Compiled, off: Collection[str]) -> Compiled:
+    """A compiled spec, planned without some passes."""
     optimised = optimise(base.program, base.binder, off)
     return replace(base, optimised=optimised, plan=build(optimised.program, optimised.schedule))
 
@@ -97,8 +101,12 @@ class Truth:
 
 @cache
 def truth(name: str) -> Truth:
-    """Every point of every report of a spec, by the oracle; computed domains are replayed."""
-    compiled = planned(name, OPTIONAL)
+    """Every point of every report of a spec of the corpus."""
+    return truth_of(planned(name, OPTIONAL))
+
+
+def truth_of(compiled: Compiled) -> Truth:
+    """Every point of every report of a spec that is planned without passes; computed domains are replayed."""
     session = exact_session(compiled)
     Execution(compiled).run(session=session)  # only for its choices
     program = compiled.optimised.program
