@@ -1,7 +1,8 @@
 """simplify: what changes nothing is left out, and what is written out is called by its name.
 
-On the program: an edit that writes what arrives (``s := self``), or what another writes there too; edits of a run that all write what stands
-there anyway (``s := r`` where `r` is the same run without them); a product with one, a sum with zero.
+On the program: an edit that writes what arrives (``s := self``), or what another one writes there too; edits
+of a run that all write what stands there anyway (``s := r`` where `r` is the same run without them); a
+product with one, a sum with zero.
 On the graph of a run (``midsl.graph.simplify``): an activation that a model spells in eight operations
 becomes the one that computes it in a single pass over memory. Legal always: the values are the same, those
 of the graph to the last bits or nearly.
