@@ -55,14 +55,14 @@ def compiled_of(tmp_path: Path, name: str, layers: str) -> Compiled:
 
 
 def test_ten_thousand_points(tmp_path: Path) -> None:
-    """100 heads at 100 positions; and at most ten times what the 1,000 points of one layer cost."""
+    """100 heads at 100 positions; and linear, with some slack, in the 1,000 points of one layer."""
     many, few = compiled_of(tmp_path, "many", "*"), compiled_of(tmp_path, "few", "0")
     plan_time(few)  # what is made once per process
     best, least = float("inf"), float("inf")
     for _ in range(TRIES):
         share = slow()
         best, least = min(best, plan_time(many) / share), min(least, plan_time(few) / share)
-        if best < 2.0 and best <= 10 * least:
+        if best < 2.0 and best <= 1.5 * 10 * least:
             break
     assert best < 2.0
-    assert best <= 10 * least, f"{best:.2f} s against {least:.2f} s"
+    assert best <= 1.5 * 10 * least, f"{best:.2f} s against {least:.2f} s"
