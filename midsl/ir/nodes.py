@@ -365,6 +365,21 @@ class Expect(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Save(Node):
+    """A tensor kept as it is: `value` over its sweeps' axes and its own, as a file of the run."""
+
+    experiment: str
+    name: str
+    value: Node
+    sweeps: tuple[Sweep, ...] = ()
+
+    @property
+    def as_report(self) -> Report:
+        """The same numbers as a table."""
+        return Report(self.experiment, self.name, self.value, self.sweeps, type=self.type, span=self.span)
+
+
+@dataclass(frozen=True, eq=False)
 class Plot(Node):
     """A picture of a report: `kind` and its channels (channel, axis or column name)."""
 

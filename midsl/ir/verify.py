@@ -29,7 +29,7 @@ def verify(program: Program) -> None:
                 raise VerifyError(f"{type(node).__name__} has two axes of one name: {names}")
         if isinstance(node, ir.Expect) and node.condition.tensor_type.axes:
             raise VerifyError("an expect still has axes")
-        if isinstance(node, ir.Report):
+        if isinstance(node, (ir.Report, ir.Save)):
             free = {s.digest for s in ir.sweeps_of(node.value)}
             if free != {s.digest for s in node.sweeps}:
-                raise VerifyError(f"report {node.name} names other sweeps than it depends on")
+                raise VerifyError(f"sink {node.name} names other sweeps than it depends on")

@@ -19,12 +19,19 @@ def reuse(program: Program, facts: Facts, outcome: Outcome) -> Program:
     """Count the experiments that may be taken from a store."""
     for x in program.experiments:
         foreign = outside(x.sinks)
-        if foreign:
+        if any(isinstance(s, ir.Save) for s in x.sinks):
+            outcome.vetoes.append(f"{x.name} saves tensors, which stay with the run that made them")
+        elif foreign:
             outcome.vetoes.append(f"{x.name} needs {foreign}, which is Python outside the standard library")
         else:
             outcome.hits += 1
     outcome.said = f"{outcome.hits} experiments may be taken from a store that has them"
     return program
+
+
+def reusable(sinks: tuple[ir.Node, ...]) -> bool:
+    """Whether an experiment may be taken from a store."""
+    return not outside(sinks) and not any(isinstance(s, ir.Save) for s in sinks)
 
 
 def outside(sinks: tuple[ir.Node, ...]) -> str:

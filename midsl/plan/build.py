@@ -47,6 +47,17 @@ def refuse_fits(program: Program) -> None:
             )
 
 
+WRITTEN_OUT = ("attn.scores", "attn.pattern")
+"""Sites for which attention is written out, where positions meet in plain sight: such a run goes whole."""
+
+
+def _written_out(run: ir.Forward, outputs: list[ir.Node]) -> bool:
+    """Whether a run has attention written out by what is read of it."""
+    return any(
+        isinstance(n, ir.Read) and n.run == run and n.site.name in WRITTEN_OUT for n in ir.walk(*outputs)
+    )
+
+
 @dataclass
 class _Builder:
     program: Program
@@ -68,7 +79,7 @@ class _Builder:
         self._all = {n.digest for n in ir.walk(*asked) if isinstance(n, ir.Forward)}
         for x in self.program.experiments:
             for sink in x.sinks:
-                if isinstance(sink, ir.Report):
+                if isinstance(sink, (ir.Report, ir.Save)):
                     self.place(sink.value)
                     for s in sink.sweeps:
                         self.choose(s)
@@ -108,9 +119,11 @@ class _Builder:
                     steps.append(self._step(base, [], [], stage, spare=True))
                     ready.add((base.digest, stage))
                 steps += made
-                ready |= {(run.digest, stage) for m in made if m.rows}
+                ready |= {(run.digest, stage) for m in made if m.rows and m.serves}
             done = end
-            needed = {s.digest for sink in x.sinks if isinstance(sink, ir.Report) for s in sink.sweeps}
+            needed = {
+                s.digest for sink in x.sinks if isinstance(sink, (ir.Report, ir.Save)) for s in sink.sweeps
+            }
             needed |= {n.sweep.digest for n in ir.walk(*x.sinks) if isinstance(n, ir.Coord)}
             for digest in [d for d in pending if d in needed]:
                 choose(digest)
@@ -176,6 +189,7 @@ class _Builder:
             chunk=self.schedule.chunk,
             stage=stage if known else 0,
             spare=spare,
+            serves=not _written_out(run, outputs),
             name=self._name(run),
         )
 

@@ -19,6 +19,7 @@ from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
 from midsl.plan.memory import out_of_memory
 from midsl.plan.results import Results
+from midsl.plan.saved import Saved
 from midsl.plan.session import Session
 from midsl.plan.steps import ChooseStep, FreeStep, LoadStep, Plan, RunStep, SinkStep, TrainStep
 from midsl.plan.totals import Totals
@@ -81,6 +82,7 @@ class Stage:
     tables: list[ResultTable] = field(default_factory=list)
     checks: list[CheckRow] = field(default_factory=list)
     plots: list[tuple[ir.Plot, ResultTable]] = field(default_factory=list)
+    saves: list[Saved] = field(default_factory=list)
     cells: list[CellRow] = field(default_factory=list)
 
 
@@ -141,13 +143,15 @@ class Execution:
                     choose_points(session, step.sweep)
                 elif isinstance(step, SinkStep):
                     sink = step.sink
-                    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot))
+                    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot, ir.Save))
                     if current is None or current.experiment != sink.experiment:
                         close()
                         current, cells = Stage(sink.experiment, cells=cells), []
                     if isinstance(sink, ir.Report):
                         tables[sink.digest] = results.report(sink)
                         current.tables.append(tables[sink.digest])
+                    elif isinstance(sink, ir.Save):
+                        current.saves.append(results.save(sink))
                     elif isinstance(sink, ir.Expect):
                         current.checks.append(results.expect(sink))
                     else:

@@ -195,9 +195,13 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
         some = "1 kept value" if len(step.nodes) == 1 else f"{len(step.nodes)} kept values"
         return Line("free", some, step.reason)
     sink = step.sink
-    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot))
+    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot, ir.Save))
     name = (
-        sink.name if isinstance(sink, ir.Report) else sink.text if isinstance(sink, ir.Expect) else sink.kind
+        sink.name
+        if isinstance(sink, (ir.Report, ir.Save))
+        else sink.text
+        if isinstance(sink, ir.Expect)
+        else sink.kind
     )
     return Line(type(sink).__name__.lower(), f"{sink.experiment}: {name}", "")
 

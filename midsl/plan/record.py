@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from midsl.models.loaded import LoadedModel
 from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
 from midsl.plan.explain import Explanation, explain, si
 from midsl.plan.reuse import reuse_from
+from midsl.plan.saved import Saved
 from midsl.plan.speed import seconds, shown
 from midsl.show.results import PlotOf, render_results, sql_hint
 from midsl.show.vega import to_json, vega
@@ -62,8 +64,22 @@ def run_and_store(
             )
             for p, t in stage.plots
         ]
+        saves = [save_file_of(s, store.root / "runs") for s in stage.saves]
         fingerprint = reused.fingerprints.get(stage.experiment)
-        writer.stage(stage.experiment, stage.tables, stage.checks, stage.cells, plots, fresh, fingerprint)
+        try:
+            writer.stage(
+                stage.experiment,
+                stage.tables,
+                stage.checks,
+                stage.cells,
+                [*plots, *saves],
+                fresh,
+                fingerprint,
+            )
+        finally:
+            for s in saves:
+                assert s.path is not None
+                s.path.unlink(missing_ok=True)
 
     try:
         execution.load()
@@ -97,6 +113,14 @@ def run_and_store(
     return code
 
 
+def save_file_of(saved: Saved, folder: Path) -> Artifact:
+    """A saved tensor in a file beside the runs, for the store to take in."""
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".safetensors", prefix=".saving-", delete=False) as f:
+        path = Path(f.name)
+    saved.write(path)
+    return Artifact("tensors", saved.title, path=path)
+
+
 def click_json(value: Any) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
@@ -110,6 +134,9 @@ def _print(
     checks = [c for s in execution.stages for c in s.checks]
     plots = [PlotOf(p.kind, t, dict(p.channels)) for s in execution.stages for p, t in s.plots]
     hint = sql_hint(tables, compiled.program.name, folder) if tables else ""
+    for s in execution.stages:
+        for x in s.saves:
+            console.print(f"saved {x.about()}", highlight=False)
     console.print(beside(execution, explained), style="dim", highlight=False, soft_wrap=True)
     render_results(tables, checks, plots, console, hint, spec=compiled.program.name, store=folder)
     if len(warnings):
@@ -155,11 +182,17 @@ def _json(
         for s in execution.stages
         for c in s.checks
     ]
+    saved = [
+        {"name": x.title, "axes": list(x.axes), "shape": list(x.value.shape), "unit": x.unit}
+        for s in execution.stages
+        for x in s.saves
+    ]
     return {
         "run": run,
         "exit_code": code,
         "reports": reports,
         "checks": checks,
+        "saved": saved,
         "counts": {
             "predicted": explained.optimised.as_dict(),
             "predicted_least": explained.least.as_dict(),

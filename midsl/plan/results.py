@@ -16,6 +16,7 @@ from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.plan.domains import is_dense
 from midsl.plan.evaluate import GRID, Evaluator
+from midsl.plan.saved import Saved
 from midsl.store.rows import CheckRow, ResultTable
 
 Key = int | float | str | bool | None
@@ -31,16 +32,7 @@ class Results:
         """The table of a report: sweeps' columns first, then its remaining axes."""
         value = self.evaluator.grid(sink.value)
         left = left_axes(sink)
-        names: list[str] = []
-        sizes: dict[str, int] = {}
-        for s in sink.sweeps:
-            axes, lengths = self.evaluator.domains.grid(s)
-            kept = swept_columns(sink, s) if is_dense(s) else (0,)
-            names += [axes[i] for i in kept]
-            sizes |= {axes[i]: lengths[i] for i in kept}
-        for axis in left:
-            names.append(axis.name)
-            sizes[axis.name] = value.size(axis.name) if axis.name in value.axes else self._axis_size(axis)
+        names, sizes = self._axes(sink, value)
         order = value.permute_to([n for n in names if n in value.axes]).expand(sizes)
         flat = order.data.detach().to(torch.float64).reshape(-1).cpu().numpy()
         columns = self._keys(sink, left, sizes)
@@ -56,6 +48,42 @@ class Results:
             np.where(n[keep] == 0, np.nan, flat[keep]) if sink.value.tensor_type.kind != "int" else flat[keep]
         )
         return ResultTable(sink.experiment, sink.name, keys, value_, n[keep], se[keep], unit, total)
+
+    def save(self, sink: ir.Save) -> Saved:
+        """The tensor of a save: sweeps' axes first, in the order written, then its own."""
+        report = sink.as_report
+        value = self.evaluator.grid(sink.value)
+        names, sizes = self._axes(report, value)
+        ordered = value.permute_to([n for n in names if n in value.axes]).expand(sizes)
+        labels: dict[str, list[Key]] = {}
+        for s in sink.sweeps:
+            points = self.evaluator.domains.points[s.digest]
+            if is_dense(s):
+                for i in swept_columns(report, s):
+                    labels[s.axes[i].name] = list(dict.fromkeys(p[i] for p in points))
+            else:
+                labels[s.axes[0].name] = [", ".join(map(str, p)) for p in points]
+        labels |= {a.name: self._labels(a, sizes[a.name]) for a in left_axes(report)}
+        owner = next((a.owner for a in left_axes(report) if a.name == "pos"), "")
+        lengths = None
+        if "batch" in names and owner in self.evaluator.rows.owners:
+            lengths = self.evaluator.rows.lengths(owner).data
+        unit = sink.value.tensor_type.unit or ""
+        return Saved(sink.experiment, sink.name, ordered.data.detach(), tuple(names), labels, unit, lengths)
+
+    def _axes(self, sink: ir.Report, value: NT) -> tuple[list[str], dict[str, int]]:
+        """Names and sizes of a sink's axes: sweeps' first, in the order written, then what is left."""
+        names: list[str] = []
+        sizes: dict[str, int] = {}
+        for s in sink.sweeps:
+            axes, lengths = self.evaluator.domains.grid(s)
+            kept = swept_columns(sink, s) if is_dense(s) else (0,)
+            names += [axes[i] for i in kept]
+            sizes |= {axes[i]: lengths[i] for i in kept}
+        for axis in left_axes(sink):
+            names.append(axis.name)
+            sizes[axis.name] = value.size(axis.name) if axis.name in value.axes else self._axis_size(axis)
+        return names, sizes
 
     def expect(self, sink: ir.Expect) -> CheckRow:
         """The verdict of an expect, with the values that it compared."""

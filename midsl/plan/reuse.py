@@ -13,7 +13,7 @@ from midsl import __version__
 from midsl.ir import nodes as ir
 from midsl.ir.program import Experiment, Program
 from midsl.passes.pipeline import OPTIONAL, optimise
-from midsl.passes.reuse import outside
+from midsl.passes.reuse import reusable
 from midsl.plan.build import build
 from midsl.plan.train import trained_path
 from midsl.store.kept import KeptStage, find
@@ -68,7 +68,7 @@ def fingerprints(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> dict
 
     found = {}
     for x in _named_apart(compiled).experiments:
-        if outside(x.sinks):
+        if not reusable(x.sinks):
             continue
         inputs = sorted({h for n in ir.walk(*x.sinks) if (h := of(n)) is not None})
         content = [FORMAT, __version__, x.name, [s.digest for s in x.sinks], inputs]
@@ -106,4 +106,4 @@ def _stage(x: Experiment, kept: KeptStage) -> Stage:
     reports = {s.digest: tables[s.name] for s in x.sinks if isinstance(s, ir.Report)}
     plots = [(s, reports[s.value.digest]) for s in x.sinks if isinstance(s, ir.Plot)]
     cell = CellRow("", x.name, "reuse", "reused", kept.run_uuid, 0.0, 0.0, 0, 0.0, 0, 0, 0)
-    return Stage(x.name, list(tables.values()), checks, plots, [cell])
+    return Stage(x.name, list(tables.values()), checks, plots, cells=[cell])

@@ -61,7 +61,8 @@ class RowSteps:
             start = base_of(step.run)
             if start is not None and start.digest in first:
                 self._bases[id(step)] = first[start.digest]
-            first.setdefault(step.run.digest, step)
+            if step.serves:
+                first.setdefault(step.run.digest, step)
         for step in reversed(steps):
             if id(step) in self._bases:  # a run is cut to what is read: it must reach what others take
                 base = self._bases[id(step)]

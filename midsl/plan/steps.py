@@ -42,6 +42,7 @@ class RunStep:
         tidy: what its graph spells out is put together.
         chunk: it may be cut into pieces.
         stage: how many choices of points come before it that it depends on.
+        serves: others may start from it.
         spare: it runs for those that start from it alone, if any do.
     """
 
@@ -58,6 +59,7 @@ class RunStep:
     chunk: bool = True
     stage: int = 0
     spare: bool = False
+    serves: bool = True
     name: str = ""
     reason: str = ""
 

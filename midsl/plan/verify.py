@@ -21,6 +21,7 @@ from midsl.oracle.interp import Oracle
 from midsl.oracle.model import GraphModel
 from midsl.plan.bind import Binder
 from midsl.plan.driver import Compiled, Execution
+from midsl.plan.results import Results
 from midsl.plan.session import Session
 from midsl.workdir import working_in
 
@@ -103,7 +104,8 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
                 help="runs on the hook engine are whole forwards, with nothing optimised",
             )
     own = Execution(compiled, keep=True)
-    own.run()
+    own_session = compiled.session()
+    own.run(session=own_session)
     lifted = Execution(compiled, keep=True)
     session = Session(compiled.plan, Lifted(compiled.binder), compiled.optimised.program.roots)
     lifted.run(session=session)
@@ -119,6 +121,10 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
             mine = {t.report: t for t in plain.tables}
             checks = iter(exact.checks)
             for sink in x.sinks:
+                if isinstance(sink, ir.Save):
+                    tables[sink.name] = Results(session.evaluator).report(sink.as_report)
+                    mine[sink.name] = Results(own_session.evaluator).report(sink.as_report)
+                    sink = sink.as_report
                 if isinstance(sink, ir.Report):
                     keys, values = oracle.report(sink)
                     scale = _scale(session, sink, values)

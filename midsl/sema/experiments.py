@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from midsl.diagnostics.model import MiError, fail
@@ -20,6 +21,8 @@ from midsl.syntax import ast
 
 PLOT_KINDS = ("heatmap", "line", "bar", "scatter", "histogram")
 CHANNELS = ("x", "y", "color", "facet")
+PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""What a saved tensor may be called."""
 SINK = PlainType("Sink")
 
 
@@ -36,6 +39,7 @@ class Body:
     sinks: list[ir.Node] = field(default_factory=list)
     lets: list[tuple[str, ir.Node]] = field(default_factory=list)
     declared_reports: set[str] = field(default_factory=set)
+    saved: set[str] = field(default_factory=set)
 
     def run(self, body: tuple[ast.Stmt, ...]) -> Experiment:
         """Declare every name, then elaborate statement by statement, collecting what is refused."""
@@ -125,12 +129,7 @@ class Body:
         elif isinstance(stmt, ast.Plot):
             self._plot(stmt)
         elif isinstance(stmt, ast.Save):
-            raise fail(
-                "MI0601",
-                "not implemented: `save`",
-                stmt.span,
-                help="report the values; they land in the store",
-            )
+            self._save(stmt)
         elif isinstance(stmt, ast.Plan):
             raise fail("MI0601", "not implemented: `plan` hints", stmt.span)
 
@@ -164,6 +163,31 @@ class Body:
                 )
         self.reports[stmt.name] = report
         self.sinks.append(report)
+
+    def _save(self, stmt: ast.Save) -> None:
+        name = stmt.name or (stmt.value.id if isinstance(stmt.value, ast.Name) else None)
+        if name is None or not PLAIN.fullmatch(name):
+            raise fail(
+                "MI0315",
+                "a saved tensor needs a name" if name is None else f"`{name}` is no name for a tensor",
+                stmt.span,
+                label="of letters, digits, `_`, `-` and dots: it names a tensor in the store, not a path",
+                help='write `save expr as "name"`',
+            )
+        if name in self.saved:
+            raise fail(
+                "MI0204", f"`{name}` is saved twice in `{self.name}`", stmt.span, label="saved again here"
+            )
+        self.saved.add(name)
+        value = self._value(stmt.value)
+        if not isinstance(value, TensorV):
+            raise fail(
+                "MI0312", "what is saved is a tensor", stmt.value.span, label=f"this is a {value.kind}"
+            )
+        free = ir.sweeps_of(value.node)
+        order = [s.sweep for s in self.swept.values() if s.sweep in free]
+        declared = tuple(sorted(order, key=lambda s: list(self.sweeps).index(s.name)))
+        self.sinks.append(ir.Save(self.name, name, value.node, declared, type=SINK, span=stmt.span))
 
     def _expect(self, stmt: ast.Expect) -> None:
         value = self._value(stmt.condition)

@@ -13,9 +13,13 @@ def summarise(checked: Checked) -> list[dict[str, Any]]:
     """One entry per report: experiment, name, key columns, unit, and a line for people."""
     if checked.program is None:
         return []
-    found = []
+    found: list[dict[str, Any]] = []
     for x in checked.program.experiments:
         for sink in x.sinks:
+            if isinstance(sink, ir.Save):
+                axes = key_columns(sink.as_report)
+                text = f"{x.name}.{sink.name}[{', '.join(axes)}] (saved)"
+                found.append({"experiment": x.name, "saved": sink.name, "axes": list(axes), "text": text})
             if isinstance(sink, ir.Report):
                 columns = key_columns(sink)
                 unit = sink.value.tensor_type.unit
