@@ -55,7 +55,9 @@ LAYERS: dict[str, set[str]] = {
         "store",
         "show",
     },
-    "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show"},
+    "cli_common": {*BASE, "diagnostics"},
+    "cli_edit": {*BASE, "diagnostics", "syntax", "sema", "cli_common"},
+    "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show", "cli_common", "cli_edit"},
 }
 """Folder (or module) of ``midsl`` -> those that it may import; the oracle knows nothing of the plan."""
 
@@ -71,6 +73,8 @@ NO_TORCH = {
     "passes",
     "store",
     "show",
+    "cli_common",
+    "cli_edit",
 }
 NO_TORCH_FILES = {
     "data.dataset",
