@@ -15,6 +15,7 @@ from midsl.sema.context import Context
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.experiments import elaborate_experiment
 from midsl.sema.facts import Facts
+from midsl.sema.lints.run import lint
 from midsl.sema.modules import LoadedModule, Modules
 from midsl.sema.scope import Lazy
 from midsl.source import NO_SPAN, SourceFile
@@ -80,6 +81,8 @@ def check_source(
             if done is not None:
                 experiments.append(done)
     _unknown_params(tree, ctx)
+    if not ctx.bag.errors:
+        ctx.bag.extend(lint(tree))
     if syntax_errors:
         # what recovery dropped may be what a later message misses: only the syntax is reported
         ctx.bag.items[:] = [d for d in ctx.bag.items if d.code.startswith("MI01")]

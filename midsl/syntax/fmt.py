@@ -285,7 +285,7 @@ def _runs(lines: list[_Line], fits: list[bool]) -> list[list[_Line]]:
 
 
 def _align_bindings(lines: list[_Line]) -> None:
-    """Set the names of neighbouring bindings in a column, and their `=` in another; reports among themselves."""
+    """Set the names of neighbouring bindings in a column, and their `=` in another; reports apart."""
     for kind in ("binding", "report"):
         for run in _runs(lines, [line.cells is not None and line.kind == kind for line in lines]):
             for indent in {line.indent for line in run}:
@@ -298,7 +298,7 @@ def _align_bindings(lines: list[_Line]) -> None:
 
 
 def _align_comments(lines: list[_Line]) -> None:
-    """Set comments behind code in one column for the whole file; those behind longer neighbours in their own."""
+    """Set comments behind code in one column for the whole file; behind long lines in their own."""
     for long in (False, True):
         fits = [bool(x.code and x.comment) and (_end(x) + 2 > COMMENT_COLUMN) == long for x in lines]
         for run in _runs(lines, fits):

@@ -1,4 +1,4 @@
-"""The formatter keeps meanings and comments, settles at once, and the repository's own files are set by it."""
+"""The formatter keeps meanings and comments, settles at once, and our own files are set by it."""
 
 from __future__ import annotations
 
