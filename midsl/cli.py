@@ -26,6 +26,8 @@ PASSES = (
     "share_prefix",
     "narrow_positions",
     "drop_dead_lanes",
+    "chunk",
+    "schedule",
 )
 
 
@@ -127,17 +129,30 @@ def print_sarif(diagnostics: Any) -> None:
 @spec_options
 @pass_options
 @click.option("--dump", type=click.Choice(["ir"]), help="Print a stage of the compile.")
+@click.option(
+    "--after", type=click.Choice(["expand_sites", *PASSES]), help="Print the IR as this pass leaves it."
+)
 @reporting
 def explain(
-    spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, dump: str | None, **options: Any
+    spec: Path,
+    params: tuple[str, ...],
+    trust: bool,
+    as_json: bool,
+    dump: str | None,
+    after: str | None,
+    **options: Any,
 ) -> None:
     """Show the steps of a plan, why, and what they will cost."""
     from midsl.plan.driver import compile_spec, ir_text
     from midsl.plan.explain import explain as explain_plan
 
-    compiled = compile_spec(spec, parse_params(params), switched_off(options), trust)
-    if dump == "ir":
-        click.echo(ir_text(compiled), nl=False)
+    off = switched_off(options)
+    if after in off:
+        raise click.UsageError(f"--after {after}: that pass is left out")
+    compiled = compile_spec(spec, parse_params(params), off, trust)
+    if dump == "ir" or after is not None:
+        text = ir_text(compiled, after)
+        click.echo(json.dumps({"ir": text} | told(compiled.bag), indent=1) if as_json else text, nl=as_json)
         return
     done = explain_plan(compiled)
     show_warnings(compiled.bag, as_json)

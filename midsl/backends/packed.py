@@ -20,7 +20,7 @@ from torch import Tensor, fx
 
 aten = torch.ops.aten
 
-PAYS_FROM = 1024
+PAYS_FROM = 256
 """Rows that a weight has to meet for packing to pay: about what it costs."""
 
 

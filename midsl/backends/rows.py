@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -55,8 +55,10 @@ class RowRunner:
     def size(self, value: Any, rows: int) -> int:
         """A size of the graph for packed rows."""
         expr = getattr(getattr(value, "node", None), "expr", None)
-        batch, pos = self.symbols
-        return int(value) if expr is None else int(expr.subs({batch: 1, pos: rows}))
+        if expr is None:
+            return int(value)
+        start, step = sizes(expr, *self.symbols)
+        return start + step * rows
 
     def shaped(self, value: Any, rows: int) -> Any:
         """What a value recorded in the graph is for packed rows: tensors on meta, sizes as numbers."""
@@ -354,6 +356,16 @@ class RowRun:
         example = bucket.example if whole.shape[0] > 1 else torch.zeros_like(bucket.example)
         found: Tensor = whole[example[:, None], :, pos].permute(0, 2, 1, 3)[..., : bucket.end]
         return found
+
+
+@cache
+def sizes(expr: Any, batch: Any, pos: Any) -> tuple[int, int]:
+    """A size of the graph, for packed rows, as (start, step): start + step x rows."""
+    at = [int(expr.subs({batch: 1, pos: n})) for n in (2, 3, 7)]
+    step = at[1] - at[0]
+    if at[2] != at[1] + 4 * step:
+        raise AssertionError(f"the size {expr} does not grow evenly with the rows")
+    return at[0] - 2 * step, step
 
 
 def is_view(node: fx.Node) -> bool:

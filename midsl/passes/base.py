@@ -36,6 +36,8 @@ class Schedule:
     dead: bool = False
     tidy: bool = False
     stage: bool = False
+    chunk: bool = False
+    late: bool = False
 
 
 PassFn = Callable[[Program, Facts, Outcome], Program]

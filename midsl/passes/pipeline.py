@@ -9,6 +9,7 @@ from midsl.ir.program import Program
 from midsl.ir.verify import verify
 from midsl.passes.base import Outcome, PassFn, Schedule
 from midsl.passes.batch_sweeps import batch_sweeps
+from midsl.passes.chunk import chunk
 from midsl.passes.cse import cse
 from midsl.passes.cut_cones import cut_cones
 from midsl.passes.dce import dce
@@ -18,6 +19,7 @@ from midsl.passes.fold_constants import fold_constants
 from midsl.passes.fuse_captures import fuse_captures
 from midsl.passes.narrow_positions import narrow_positions
 from midsl.passes.push_selects import push_selects
+from midsl.passes.schedule import schedule
 from midsl.passes.share_prefix import share_prefix
 from midsl.passes.simplify import simplify
 from midsl.passes.stage import stage
@@ -37,6 +39,8 @@ PASSES: tuple[tuple[str, PassFn], ...] = (
     ("share_prefix", share_prefix),
     ("narrow_positions", narrow_positions),
     ("drop_dead_lanes", drop_dead_lanes),
+    ("chunk", chunk),
+    ("schedule", schedule),
 )
 REQUIRED = ("expand_sites",)
 OPTIONAL = tuple(n for n, _ in PASSES if n not in REQUIRED)
@@ -44,16 +48,21 @@ OPTIONAL = tuple(n for n, _ in PASSES if n not in REQUIRED)
 
 @dataclass(frozen=True)
 class Optimised:
-    """A program after its passes, with what each pass did and the schedule that follows."""
+    """A program after its passes, with what each pass did and the schedule that follows.
+
+    `after` holds the program as each pass left it, by the pass's name.
+    """
 
     program: Program
     outcomes: tuple[Outcome, ...]
     schedule: Schedule
+    after: tuple[tuple[str, Program], ...] = ()
 
 
 def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optimised:
     """Run the passes that are not in `off`; the IR is verified after each."""
     outcomes = []
+    after: list[tuple[str, Program]] = []
     for name, run in PASSES:
         if name in off and name not in REQUIRED:
             continue
@@ -61,7 +70,8 @@ def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optim
         program = run(program, facts, outcome)
         verify(program)
         outcomes.append(outcome)
-    schedule = Schedule(
+        after.append((name, program))
+    how = Schedule(
         fuse="fuse_captures" not in off,
         batch="batch_sweeps" not in off,
         cones="cut_cones" not in off,
@@ -70,5 +80,7 @@ def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optim
         dead="drop_dead_lanes" not in off,
         tidy="simplify" not in off,
         stage="stage" not in off,
+        chunk="chunk" not in off,
+        late="schedule" not in off,
     )
-    return Optimised(program, tuple(outcomes), schedule)
+    return Optimised(program, tuple(outcomes), how, tuple(after))

@@ -20,6 +20,7 @@ from midsl.passes.share_prefix import boards
 from midsl.passes.stage import computed
 from midsl.plan.evaluate import generalise, has_self
 from midsl.plan.inputs import owner_of
+from midsl.plan.liveness import with_frees
 from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
 
 
@@ -76,6 +77,8 @@ class _Builder:
             for _, let in x.lets:
                 self._let(let)
             ends.append(len(self.order))
+        if not self.schedule.late:
+            ends = [len(self.order)] * len(ends)
         steps: list[Step] = self._loads()
         bases = Counter(b.digest for r in self.order if (b := base_of(r)) is not None)
         pending = dict(self.chosen)
@@ -112,7 +115,7 @@ class _Builder:
             for digest in [d for d in pending if d in needed]:
                 choose(digest)
             steps += [SinkStep(s) for s in x.sinks]
-        return Plan(self.program.name, steps)
+        return Plan(self.program.name, with_frees(steps) if self.schedule.late else steps)
 
     def _let(self, node: ir.Node) -> None:
         """A binding that is still there (pass dce is off, or a sink uses it) is computed."""
@@ -170,6 +173,7 @@ class _Builder:
             rows=rows,
             dead=rows and self.schedule.dead,
             tidy=self.schedule.tidy,
+            chunk=self.schedule.chunk,
             stage=stage if known else 0,
             spare=spare,
             name=self._name(run),

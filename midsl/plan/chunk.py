@@ -33,6 +33,18 @@ class Piece:
     def height(self) -> int:
         return int(self.rows.stop - self.rows.start)
 
+    def halves(self, rows_apart: bool) -> tuple[Piece, Piece] | None:
+        """Half the lanes and the other half, or, of one lane, half the rows if these may go `rows_apart`."""
+        n = len(self.lanes)
+        if n > 1:
+            first, second = self.lanes[: n // 2], self.lanes[n // 2 :]
+            return Piece(self.lowered, first, self.rows), Piece(self.lowered, second, self.rows)
+        if self.height > 1 and rows_apart:
+            middle = self.rows.start + self.height // 2
+            above, below = slice(self.rows.start, middle), slice(middle, self.rows.stop)
+            return Piece(self.lowered, self.lanes, above), Piece(self.lowered, self.lanes, below)
+        return None
+
     def same_rows(self, other: Piece | None) -> bool:
         """Whether another piece is over the same rows."""
         return other is not None and (self.rows.start, self.rows.stop) == (other.rows.start, other.rows.stop)

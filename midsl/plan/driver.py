@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from midsl.diagnostics.model import Bag, MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
@@ -19,9 +17,10 @@ from midsl.plan.bind import Binder
 from midsl.plan.build import build, refuse_fits
 from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
+from midsl.plan.memory import out_of_memory
 from midsl.plan.results import Results
 from midsl.plan.session import Session
-from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, TrainStep
+from midsl.plan.steps import ChooseStep, FreeStep, LoadStep, Plan, RunStep, SinkStep, TrainStep
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
 from midsl.sema.check import check_source, read_source
@@ -93,6 +92,8 @@ class Execution:
     compiled: Compiled
     totals: Totals = field(default_factory=Totals)
     predicted: Totals = field(default_factory=Totals)
+    keep: bool = False
+    """Let nothing go, for those who look at kept values afterwards."""
     stages: list[Stage] = field(default_factory=list)
     loaded: dict[int, CellRow] = field(default_factory=dict)
 
@@ -109,7 +110,7 @@ class Execution:
         """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
         self.load()
         session = session or self.compiled.session()
-        executor = Executor(session)
+        executor = Executor(session, self.compiled.bag.add)
         results = Results(session.evaluator)
         cells = list(self.loaded.values())
         tables: dict[str, ResultTable] = {}
@@ -129,6 +130,10 @@ class Execution:
                     close()  # the sinks of an experiment come last
                     if not session.idle(step):
                         cells.append(self._run(executor, step))
+                elif isinstance(step, FreeStep):
+                    if not self.keep:
+                        for node in step.nodes:
+                            session.evaluator.store.pop(node.digest, None)
                 elif isinstance(step, ChooseStep):
                     close()
                     choose_points(session, step.sweep)
@@ -156,10 +161,8 @@ class Execution:
             with progress(step.name, p.lanes * len(p.part)) as advance:
                 for n in executor.run(step, done):
                     advance(n, "")
-        except (MemoryError, torch.OutOfMemoryError) as err:
-            raise _out_of_memory(step, err) from None
-        except RuntimeError as err:
-            if "allocate memory" not in str(err):
+        except (MemoryError, RuntimeError) as err:
+            if not out_of_memory(err):
                 raise
             raise _out_of_memory(step, err) from None
         self.totals.add(done)
@@ -200,6 +203,12 @@ def spec_hash(source: SourceFile) -> str:
     return hashlib.sha256(source.text.encode()).hexdigest()
 
 
-def ir_text(compiled: Compiled) -> str:
-    """The optimised program as text."""
-    return print_program(compiled.optimised.program)
+def ir_text(compiled: Compiled, after: str | None = None) -> str:
+    """The optimised program as text, or the program as a pass left it.
+
+    Raises:
+        KeyError: if that pass was left out.
+    """
+    if after is None:
+        return print_program(compiled.optimised.program)
+    return print_program(dict(compiled.optimised.after)[after])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,9 +11,11 @@ import torch
 from midsl.backends.eager import Counts
 from midsl.backends.packed import Packing
 from midsl.backends.threads import threads_for
+from midsl.diagnostics.model import Diagnostic
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
+from midsl.passes.chunk import crosses_rows
 from midsl.plan.capture import Captured
 from midsl.plan.chunk import Piece
 from midsl.plan.domains import Table
@@ -22,6 +24,7 @@ from midsl.plan.evaluate import POINT, Env, Evaluator, Stored
 from midsl.plan.hooked import Hooked
 from midsl.plan.keys import Key
 from midsl.plan.lower import Lowered
+from midsl.plan.memory import out_of_memory
 from midsl.plan.rowed import Rowed
 from midsl.plan.session import Prepared, Session, held_bytes
 from midsl.plan.steps import RunStep
@@ -35,6 +38,8 @@ class Executor:
     """Runs the run steps of a session; values are kept in its evaluator."""
 
     session: Session
+    warn: Callable[[Diagnostic], object] = lambda diagnostic: None
+    told: set[int] = field(default_factory=set)
 
     @property
     def evaluator(self) -> Evaluator:
@@ -56,24 +61,48 @@ class Executor:
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
         before: Piece | None = None
         ahead: Any = None
-        for piece in p.pieces:
+
+        def do(piece: Piece) -> None:
+            """One piece; nothing of it counts if memory runs out on the way."""
+            nonlocal before, ahead
             lowered = piece.lowered
-            chunk = Chunk(table.rows(piece.lanes), piece.rows, fired, piece.lanes)
-            work = _work(piece, p.length)
-            with threads_for(work), torch.set_grad_enabled(bool(step.grads)):
+            done = dict(fired)
+            chunk = Chunk(table.rows(piece.lanes), piece.rows, done, piece.lanes)
+            spent = []
+            with threads_for(_work(piece, p.length)), torch.set_grad_enabled(bool(step.grads)):
                 if not piece.same_prefix(before):
-                    counts = Counts()
+                    spent.append(Counts())
                     known = ahead if piece.same_rows(before) else None
-                    ahead = lowered.prefix(tokens, mask, piece.rows, counts, known)
-                    self.session.add(totals, p, counts)
-                counts = Counts()
-                captured = lowered.run(ahead, chunk, counts)
+                    ahead = lowered.prefix(tokens, mask, piece.rows, spent[-1], known)
+                spent.append(Counts())
+                captured = lowered.run(ahead, chunk, spent[-1])
                 for digest, value in self._collect(step, captured, chunk, piece):
                     kept[digest].put(value, piece)
-            self.session.add(totals, p, counts)
-            del captured
-            lowered.release()
+            for counts in spent:
+                self.session.add(totals, p, counts)
+            fired.update(done)
             before = piece
+
+        pieces = list(reversed(p.pieces))
+        p.pieces.clear()  # those that are done, as they were done
+        while pieces:
+            piece = pieces.pop()
+            marks = piece.lowered.mark()
+            try:
+                do(piece)
+            except (MemoryError, RuntimeError) as err:
+                halves = piece.halves(not step.grads and not crosses_rows(step.run))
+                if halves is None or not out_of_memory(err):
+                    raise
+                piece.lowered.back_to(marks)
+                before = None
+                self._tell(step, piece)
+                pieces = [half for x in pieces for half in reversed(x.halves(True) or (x,))]
+                pieces += reversed(halves)
+                continue
+            finally:
+                piece.lowered.release()
+            p.pieces.append(piece)
             yield piece.height * len(piece.lanes)
         self._check_fired(step, fired, p)
         for node in [*step.outputs, *step.grads]:
@@ -89,6 +118,22 @@ class Executor:
         totals.peak_bytes += totals.bytes + held_bytes(p)
         self.session.done_with(p)
         done.add(totals)
+
+    def _tell(self, step: RunStep, piece: Piece) -> None:
+        """Say once of a run that memory ran out, and that its pieces are smaller from here on."""
+        if id(step) in self.told:
+            return
+        self.told.add(id(step))
+        self.warn(
+            Diagnostic(
+                "MI0705",
+                f"memory ran out in the run {step.name}: its pieces are halved",
+                step.run.span,
+                label=f"a piece of {len(piece.lanes)} lanes x {piece.height} rows was too large",
+                help="nothing is lost; MIDSL_MEMORY gives the bytes to plan with",
+                severity="warning",
+            )
+        )
 
     def _sweep_order(self, step: RunStep, node: ir.Node) -> tuple[ir.Sweep, ...]:
         own = {s.digest for s in step.sweeps}

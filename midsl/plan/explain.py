@@ -20,7 +20,8 @@ from midsl.plan.driver import Compiled
 from midsl.plan.memory import human
 from midsl.plan.rowed import Rowed
 from midsl.plan.session import Session
-from midsl.plan.steps import ChooseStep, LoadStep, RunStep, Step, TrainStep
+from midsl.plan.speed import flops_per_second, seconds, shown
+from midsl.plan.steps import ChooseStep, FreeStep, LoadStep, RunStep, Step, TrainStep
 from midsl.plan.totals import Totals
 from midsl.plan.train import trained_path
 
@@ -63,6 +64,7 @@ class Explanation:
             "naive": self.naive.as_dict(),
             "optimised": self.optimised.as_dict(),
             "least": self.least.as_dict(),
+            "seconds": round(seconds(self.optimised.flops), 4),
         }
 
     def as_text(self) -> str:
@@ -79,6 +81,8 @@ class Explanation:
         less = self.naive.flops / self.optimised.flops if self.optimised.flops else 1.0
         out.append(f"naive      {_counts(self.naive)}")
         out.append(f"optimised  {_counts(self.optimised, self.least)}  ({less:.1f}x fewer FLOPs)")
+        about = shown(seconds(self.optimised.flops))
+        out.append(f"time       about {about} once models are loaded, at {si(flops_per_second())}FLOP/s")
         out.append(f"peak       {human(self.optimised.peak_bytes)} beside the weights")
         return "\n".join(out)
 
@@ -92,10 +96,15 @@ def _counts(t: Totals, least: Totals | None = None) -> str:
 
     tokens = span(low.layer_tokens, t.layer_tokens, lambda n: f"{n:,.0f}")
     runs = f"{span(low.forwards, t.forwards, str)} forwards, {t.lanes} lanes, {tokens} layer-tokens"
-    return f"{runs}, {span(low.flops, t.flops, _si)}FLOP, {human(t.bytes)} kept"
+    return f"{runs}, {span(low.flops, t.flops, si)}FLOP, {human(t.bytes)} kept"
 
 
-def _si(n: float) -> str:
+def si(n: float) -> str:
+    """A number with its prefix.
+
+    >>> si(1.08e12), si(950)
+    ('1.08 T', '950 ')
+    """
     for unit in ("", "k", "M", "G", "T", "P"):
         if n < 1000:
             return f"{n:.3g} {unit}"
@@ -123,8 +132,8 @@ class Shapes:
 
 
 def _naive(compiled: Compiled) -> Session:
-    """The plan that no pass has touched: one run per value, point and occurrence."""
-    plain = optimise(compiled.program, compiled.binder, OPTIONAL)
+    """The plan that no pass has touched: one run per value, point and occurrence (cut where it must be)."""
+    plain = optimise(compiled.program, compiled.binder, [p for p in OPTIONAL if p != "chunk"])
     return Session(build(plain.program, plain.schedule), Shapes(compiled.binder), plain.program.roots)
 
 
@@ -178,6 +187,9 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
             f"the points of `{step.sweep.name}` ({session.sizing.points_of(step.sweep)})",
             step.reason,
         )
+    if isinstance(step, FreeStep):
+        some = "1 kept value" if len(step.nodes) == 1 else f"{len(step.nodes)} kept values"
+        return Line("free", some, step.reason)
     sink = step.sink
     assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot))
     name = (

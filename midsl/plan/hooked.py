@@ -76,6 +76,13 @@ class Hooked:
         """Apply the edits at one site."""
         return op(fitting(op.key, x, op.axes, self.run_node.span))
 
+    def mark(self) -> object:
+        """An unfinished chunk leaves no trace here."""
+        return None
+
+    def back_to(self, mark: object) -> None:
+        """Nothing to undo."""
+
     def release(self) -> None:
         """Let go of the latest chunk."""
         for op in self.ops:

@@ -84,6 +84,16 @@ class Lowered:
         values = {key: self.name(key, out, lanes) for key, out in self.leaves.items()}
         return Captured(self.run_node, values, self.evaluator.rows, self.evaluator.domains, self.projection)
 
+    def mark(self) -> object:
+        """What `back_to` needs to undo a chunk that did not come to its end."""
+        return self.projection.flops if self.projection is not None else 0
+
+    def back_to(self, mark: object) -> None:
+        """Undo what an unfinished chunk has counted."""
+        if self.projection is not None:
+            assert isinstance(mark, int)
+            self.projection.flops = mark
+
     def release(self) -> None:
         """Let go of the latest chunk's tensors."""
         self.leaves = {}

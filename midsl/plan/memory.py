@@ -6,6 +6,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from midsl.diagnostics.model import fail
 from midsl.source import Span
 
@@ -61,6 +63,11 @@ class Budget:
                 exit_code=4,
             )
         return max(1, min(int(fits), MAX_ROW_TOKENS // max(1, length) or 1))
+
+
+def out_of_memory(err: BaseException) -> bool:
+    """Whether an exception says that memory ran out; PyTorch says so of a CPU in words only."""
+    return isinstance(err, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(err)
 
 
 def human(n: float) -> str:

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from midsl.backends.packed import at_hand
 from midsl.diagnostics.model import Bag, MiError
 from midsl.diagnostics.render import render_json, render_text
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
 from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
-from midsl.plan.explain import explain
+from midsl.plan.explain import Explanation, explain, si
+from midsl.plan.speed import seconds, shown
 from midsl.show.results import PlotOf, render_results, sql_hint
 from midsl.show.vega import to_json, vega
 from midsl.store.db import Store
@@ -80,7 +82,7 @@ def run_and_store(
     if as_json:
         click_json(_json(compiled, execution, explained, code, writer.run_uuid, warnings))
     else:
-        _print(compiled, execution, folder, warnings)
+        _print(compiled, execution, explained, folder, warnings)
     return code
 
 
@@ -89,15 +91,30 @@ def click_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
 
 
-def _print(compiled: Compiled, execution: Execution, folder: Path, warnings: Bag) -> None:
+def _print(
+    compiled: Compiled, execution: Execution, explained: Explanation, folder: Path, warnings: Bag
+) -> None:
     console = Console()
     tables = [t for s in execution.stages for t in s.tables]
     checks = [c for s in execution.stages for c in s.checks]
     plots = [PlotOf(p.kind, t, dict(p.channels)) for s in execution.stages for p, t in s.plots]
     hint = sql_hint(tables, compiled.program.name, folder) if tables else ""
+    console.print(beside(execution, explained), style="dim", highlight=False, soft_wrap=True)
     render_results(tables, checks, plots, console, hint, spec=compiled.program.name, store=folder)
     if len(warnings):
         sys.stderr.write(render_text(list(warnings)))
+
+
+def beside(execution: Execution, explained: Explanation) -> str:
+    """What was predicted and what was done, in a line."""
+    done, said = execution.totals, explained.optimised
+    ran = sum(c.seconds for s in execution.stages for c in s.cells if c.kind == "run")
+    least = f"{si(explained.least.flops)}.." if explained.least.flops != said.flops else ""
+    about = shown(seconds(said.flops))
+    return (
+        f"predicted {said.forwards} forwards, {least}{si(said.flops)}FLOP, about {about}; "
+        f"executed {done.forwards} forwards, {si(done.flops)}FLOP in {shown(ran)}"
+    )
 
 
 def _json(
@@ -132,7 +149,12 @@ def _json(
         "exit_code": code,
         "reports": reports,
         "checks": checks,
-        "counts": {"predicted": explained.optimised.as_dict(), "executed": execution.totals.as_dict()},
+        "counts": {
+            "predicted": explained.optimised.as_dict(),
+            "predicted_least": explained.least.as_dict(),
+            "planned": execution.predicted.as_dict(),
+            "executed": execution.totals.as_dict(),
+        },
         "diagnostics": render_json([*compiled.bag, *warnings]),
     }
 
@@ -196,7 +218,8 @@ def numerics(loaded: LoadedModel) -> str:
     dtype = str(first.dtype).removeprefix("torch.") if first is not None else "float32"
     attention = getattr(getattr(loaded.module, "config", None), "_attn_implementation", "sdpa")
     device = first.device.type if first is not None else "cpu"
-    return f"{dtype} {attention} eager {device} torch-{torch.__version__.split('+')[0]}"
+    how = "packed" if at_hand() and dtype == "float32" else "eager"
+    return f"{dtype} {attention} {how} {device} torch-{torch.__version__.split('+')[0]}"
 
 
 def _args(node: ir.Node) -> dict[str, Any]:

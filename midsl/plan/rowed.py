@@ -354,6 +354,16 @@ class Rowed:
                 self.kept[name] = value.new_zeros(shape)
             self.kept[name][rows] = value
 
+    def mark(self) -> object:
+        """What `back_to` needs to undo a chunk that did not come to its end."""
+        return dict(self.fired), self.lowered.mark()
+
+    def back_to(self, mark: object) -> None:
+        """Undo what an unfinished chunk has counted."""
+        assert isinstance(mark, tuple)
+        self.fired = mark[0]
+        self.lowered.back_to(mark[1])
+
     def release(self) -> None:
         """Let go of the latest chunk."""
         for op in self.ops:

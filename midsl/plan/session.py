@@ -21,10 +21,11 @@ from midsl.graph.hooks import HookModel
 from midsl.graph.info import ModelInfo
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
+from midsl.passes.chunk import crosses_rows
 from midsl.plan.bound import Bound
 from midsl.plan.chunk import Piece, costs, flops_of, row_pieces, whole_pieces
 from midsl.plan.domains import Domains, Table
-from midsl.plan.evaluate import Evaluator, has_self, mixes_rows
+from midsl.plan.evaluate import Evaluator
 from midsl.plan.hooked import Hooked, hook
 from midsl.plan.inputs import Rows
 from midsl.plan.keys import Key, keys_of
@@ -252,6 +253,7 @@ class Session:
     def fitting(self, step: RunStep, lowered: Lowered | Hooked, part: Part) -> int:
         """How many rows of the data, times lanes, may run at once."""
         rows, length = len(part), int(part.tokens.shape[1])
+        lanes = self.lane_count(step) if step.stacked else 1
         one, two = lowered.count(1, 1, length).peak_bytes, lowered.count(2, 1, length).peak_bytes
         per_row = max(1, two - one)
         if step.grads:  # every activation stays until the backward pass
@@ -261,18 +263,22 @@ class Session:
         fits = budget.rows(
             room, length, step.run.span, f"the run `{step.name or step.run.data.side or 'base'}`"
         )
-        together = "a gradient" if step.grads else "an edit across the batch" if _edits_rows(step.run) else ""
-        if together and fits < rows:
-            if budget.base + per_row * rows > room:
+        together = (
+            "a gradient" if step.grads else "an edit across the batch" if crosses_rows(step.run) else ""
+        )
+        at_once = rows if together else rows * lanes if not step.chunk else 0
+        if fits < at_once:
+            if budget.base + per_row * at_once > room:
                 raise fail(
                     "MI0602",
-                    f"{together} over {rows} rows needs {human(budget.base + per_row * rows)}",
+                    f"{together or 'a run in one piece'} over {at_once} rows needs "
+                    f"{human(budget.base + per_row * at_once)}",
                     step.run.span,
                     label="all rows at once",
                     help=f"about {max(0, room - budget.base) // per_row} rows would fit",
                     exit_code=4,
                 )
-            fits = rows
+            fits = at_once
         return fits
 
     def _kept_bytes(self, step: RunStep) -> int:
@@ -396,8 +402,3 @@ def held_bytes(p: Prepared) -> int:
     if not isinstance(rowed, Rowed):
         return 0
     return rowed.kept_bytes() + (rowed.base.kept_bytes() if rowed.base is not None else 0)
-
-
-def _edits_rows(run: ir.Forward) -> bool:
-    """Whether an edit mixes what arrives at a site across rows, so that all of them must run together."""
-    return any(mixes_rows(n) and has_self(n) for e in run.edits for n in ir.walk(e.value))

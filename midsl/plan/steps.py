@@ -40,6 +40,7 @@ class RunStep:
         rows: only rows that edits change and reads see are run, where the graph allows.
         dead: rows of which the tokens show that no edit changes them are left out.
         tidy: what its graph spells out is put together.
+        chunk: it may be cut into pieces.
         stage: how many choices of points come before it that it depends on.
         spare: it runs for those that start from it alone, if any do.
     """
@@ -54,6 +55,7 @@ class RunStep:
     rows: bool = False
     dead: bool = False
     tidy: bool = False
+    chunk: bool = True
     stage: int = 0
     spare: bool = False
     name: str = ""
@@ -76,7 +78,15 @@ class SinkStep:
     reason: str = ""
 
 
-Step = LoadStep | TrainStep | RunStep | ChooseStep | SinkStep
+@dataclass
+class FreeStep:
+    """Kept values that nothing after this needs are let go."""
+
+    nodes: list[ir.Node]
+    reason: str = "nothing after this needs them"
+
+
+Step = LoadStep | TrainStep | RunStep | ChooseStep | SinkStep | FreeStep
 
 
 @dataclass

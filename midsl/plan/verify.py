@@ -102,9 +102,9 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
                 step.run.span,
                 help="runs on the hook engine are whole forwards, with nothing optimised",
             )
-    own = Execution(compiled)
+    own = Execution(compiled, keep=True)
     own.run()
-    lifted = Execution(compiled)
+    lifted = Execution(compiled, keep=True)
     session = Session(compiled.plan, Lifted(compiled.binder), compiled.optimised.program.roots)
     lifted.run(session=session)
     domains = _sample(compiled, session, points, done)

@@ -1,0 +1,58 @@
+"""When kept values may go: after the last step that needs them.
+
+A value is needed by a later run through its edits, its outputs and its scalars, by a choice of points through
+the score, and by a sink through what it shows. Other runs' edits are no part of what reads those runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from midsl.ir import nodes as ir
+from midsl.plan.evaluate import generalise
+from midsl.plan.steps import ChooseStep, FreeStep, RunStep, SinkStep, Step
+
+
+def with_frees(steps: list[Step]) -> list[Step]:
+    """The steps, with a `FreeStep` wherever kept values have been used for the last time."""
+    made: dict[str, tuple[int, ir.Node]] = {}
+    last: dict[str, int] = {}
+    for i, step in enumerate(steps):
+        for digest in needed(step):
+            if digest in made:
+                last[digest] = i
+        if isinstance(step, RunStep):
+            for node in (*step.outputs, *step.grads):
+                made[node.digest] = (i, node)
+                last[node.digest] = i
+    gone: dict[int, list[ir.Node]] = {}
+    for digest, i in last.items():
+        gone.setdefault(i, []).append(made[digest][1])
+    found: list[Step] = []
+    for i, step in enumerate(steps):
+        found.append(step)
+        if i in gone and i + 1 < len(steps):
+            found.append(FreeStep(gone[i]))
+    return found
+
+
+def needed(step: Step) -> set[str]:
+    """Digests of what a step reads, stored or not."""
+    if isinstance(step, RunStep):
+        values = [e.value for e in step.run.edits] + step.outputs + [g.scalar for g in step.grads]
+    elif isinstance(step, ChooseStep):
+        values = [step.sweep.domain.score] if isinstance(step.sweep.domain, ir.Top) else []
+    else:
+        values = [step.sink] if isinstance(step, SinkStep) else []
+    return {d for v in values for d in _read(v, set())}
+
+
+def _read(node: ir.Node, seen: set[str]) -> Iterator[str]:
+    if node.digest in seen or isinstance(node, (ir.Forward, ir.Sweep, ir.Site)):
+        return
+    seen.add(node.digest)
+    yield node.digest
+    if isinstance(node, (ir.Read, ir.Grad)):  # a read at chosen points is taken of the whole family
+        yield generalise(node)[0].digest
+    for child in node.children:
+        yield from _read(child, seen)

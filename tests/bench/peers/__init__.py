@@ -1,0 +1,1 @@
+"""One worker per library: the same workloads, written as its users write them."""

@@ -1,0 +1,88 @@
+"""What every worker shares: its inputs, the points of a workload, and how a sweep is timed on some of them.
+
+A worker runs in an environment of its own, so nothing of midsl is imported here. It prints one JSON document:
+CPU seconds of the part that is done once (`fixed`) and of one intervention (`each`), the seconds that all
+points would take (`total`), and the value at each point that was run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+STRENGTHS = [float(k) for k in (*range(-10, 0), *range(1, 11))]
+DIRECTION = 17
+"""The row of W_U that w6 adds."""
+
+
+class Inputs:
+    """The model's folder and its two sets of rows."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+        arrays = np.load(self.folder / "rows.npz")
+        self.clean = torch.from_numpy(arrays["clean"])
+        self.corrupt = torch.from_numpy(arrays["corrupt"])
+        self.answer = torch.from_numpy(arrays["answer"])
+        self.wrong = torch.from_numpy(arrays["wrong"])
+
+    def load(self) -> Any:
+        """The model as transformers has it."""
+        from transformers import GPT2LMHeadModel
+
+        model = GPT2LMHeadModel.from_pretrained(self.folder / "model", attn_implementation="sdpa")
+        model.train(False)
+        return model
+
+    def difference(self, last: torch.Tensor) -> torch.Tensor:
+        """Mean logit difference from logits [n, vocab] of the last position."""
+        rows = torch.arange(len(self.answer))
+        return (last[rows, self.answer] - last[rows, self.wrong]).mean()
+
+
+def points(workload: str, layers: int, heads: int, length: int) -> list[tuple[int, Any]]:
+    """(layer, position, head or strength) of every intervention, in the order of midsl's rows."""
+    second: list[Any] = list(range(heads))
+    if workload == "w1":
+        second = list(range(length))
+    if workload == "w6":
+        second = list(STRENGTHS)
+    return [(layer, s) for layer in range(layers) for s in second]
+
+
+def some(n: int, k: int) -> list[int]:
+    """`k` of `n` places, evenly spread."""
+    return sorted({round(i * (n - 1) / max(1, k - 1)) for i in range(k)})
+
+
+def timed(
+    once: Callable[[], Any], each: Callable[[Any, Any], float], every: list[Any], k: int
+) -> dict[str, Any]:
+    """Run what is done once, then `k` of the interventions; the first of each kind warms up, untimed."""
+    state = once()
+    each(state, every[len(every) // 2])
+    began = time.process_time()
+    state = once()
+    fixed = time.process_time() - began
+    values = {}
+    began = time.process_time()
+    chosen = some(len(every), k)
+    for i in chosen:
+        values[i] = each(state, every[i])
+    per = (time.process_time() - began) / len(chosen)
+    return {"fixed": fixed, "each": per, "total": fixed + per * len(every), "values": values}
+
+
+def main(workers: dict[tuple[str, str], Callable[[Inputs, int], dict[str, Any]]], version: str) -> None:
+    """``worker.py FOLDER WORKLOAD IDIOM POINTS``"""
+    folder, workload, idiom, k = sys.argv[1:]
+    torch.set_num_threads(1)
+    found = workers[workload, idiom](Inputs(folder), int(k))
+    sys.stdout.write(json.dumps(found | {"version": version}) + "\n")

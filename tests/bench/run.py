@@ -1,0 +1,140 @@
+"""Times midsl against its peers: ``python -m tests.bench.run --rounds 3 --points 6 --out FILE.json``.
+
+Everything runs on one thread and is measured in CPU seconds. A round runs every implementation of a workload
+once, one after the other, so that what else the machine does falls on all alike; the table shows medians over
+rounds. Peers run some of the interventions, evenly spread, and their sweep is what all would take; midsl runs
+all. Each implementation's values must be those of the plain hooks, to 1e-5.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+
+HERE = Path(__file__).parent
+WORKLOADS = ("w1", "w2", "w2last", "w3", "w6")
+PEERS = {"hooks": "hooks.py", "tl": "tl.py", "nnsight": "nns.py"}
+TOLERANCE = 1e-5
+
+
+def write_inputs(folder: Path, params: dict[str, str]) -> None:
+    """The model and the rows of the specs, as files that every worker reads."""
+    from midsl.plan.driver import compile_spec
+
+    compiled = compile_spec(HERE / "w1.mi", params)
+    ((_, model),) = compiled.program.models
+    ((_, data),) = compiled.program.datas
+    compiled.binder.loaded(model).module.save_pretrained(folder / "model")  # type: ignore[operator]
+    rows = compiled.binder.dataset(data)
+    clean, corrupt = rows.part("clean", ""), rows.part("corrupt", "")
+    np.savez(
+        folder / "rows.npz",
+        clean=clean.tokens,
+        corrupt=corrupt.tokens,
+        answer=np.asarray(clean.columns["answer"].values),
+        wrong=np.asarray(clean.columns["wrong"].values),
+    )
+
+
+def worker(command: list[str]) -> dict[str, Any]:
+    """One worker's answer; {"failed": why} where it has none."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+def differences(found: dict[str, Any], truth: dict[str, float]) -> float:
+    """The largest difference from the plain hooks, over the interventions that both ran."""
+    shared = [i for i in truth if i in found["values"]]
+    return max(abs(float(found["values"][i]) - truth[i]) for i in shared)
+
+
+@click.command()
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--points", default=6, show_default=True, help="Interventions that a peer runs of each sweep.")
+@click.option("--workload", "workloads", multiple=True, default=WORKLOADS, type=click.Choice(WORKLOADS))
+@click.option(
+    "--peer", "peers", multiple=True, metavar="NAME=PYTHON", help="A peer and the Python that has it."
+)
+@click.option("-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter of the specs.")
+@click.option("--out", type=click.Path(path_type=Path))
+def main(
+    rounds: int,
+    points: int,
+    workloads: tuple[str, ...],
+    peers: tuple[str, ...],
+    params: tuple[str, ...],
+    out: Path | None,
+) -> None:
+    """Time the workloads and print a table."""
+    pythons = dict(p.split("=", 1) for p in peers) or {"hooks": sys.executable}
+    given = dict(p.split("=", 1) for p in params)
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        write_inputs(Path(folder), given)
+        for _ in range(rounds):
+            for name in workloads:
+                ours = [sys.executable, "-m", "tests.bench.ours", name, *params]
+                results.setdefault(name, {}).setdefault("midsl", []).append(worker(ours))
+                for peer, python in pythons.items():
+                    for idiom in ("typical", "fast"):
+                        script = HERE / "peers" / PEERS[peer]
+                        found = worker([python, str(script), folder, name, idiom, str(points)])
+                        results[name].setdefault(f"{peer} {idiom}", []).append(found)
+                click.echo(
+                    f"{name}: {len(results[name]['midsl'])} rounds, load {os.getloadavg()[0]:.1f}", err=True
+                )
+    if out is not None:
+        out.write_text(json.dumps(results, indent=1))
+    for name, by in results.items():
+        for line in table(name, by):
+            click.echo(line)
+
+
+def table(name: str, by: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """The rows of one workload: seconds, how many times midsl's, and how far the values are apart."""
+    mine = by["midsl"]
+    if any("failed" in m for m in mine):
+        return [f"{name}: midsl failed: {mine[0].get('failed')}"]
+    own = median(m["total"] for m in mine)
+    rate = median(m["flops"] / m["run"] / m["rate"] for m in mine)
+    peak = median(m["rate"] for m in mine) / 1e9
+    lines = [
+        f"{name:7} midsl            {own:8.2f} s  plan {median(m['plan'] for m in mine):.2f}, "
+        f"load {median(m['load'] for m in mine):.1f}, first run {median(m['cold'] for m in mine):.2f}; "
+        f"{mine[0]['flops'] / 1e9:.0f} GFLOP at {rate:.0%} of {peak:.0f} GF/s"
+    ]
+    truth = next(
+        (r[0]["values"] for k, r in by.items() if k == "hooks typical" and "failed" not in r[0]), None
+    )
+    for peer, found in by.items():
+        if peer == "midsl":
+            continue
+        if any("failed" in f for f in found):
+            lines.append(f"{name:7} {peer:16} failed: {found[0].get('failed')}")
+            continue
+        spent = median(f["total"] for f in found)
+        lines.append(f"{name:7} {peer:16} {spent:8.2f} s  {spent / own:5.1f}x")
+    if truth is not None:
+        for who, found in by.items():
+            if "failed" not in found[0]:
+                apart = differences(found[0], truth)
+                verdict = "agrees" if apart <= TOLERANCE else "DIFFERS"
+                lines.append(f"{name:7} {who:16} {verdict} with hooks: {apart:.1e}")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
