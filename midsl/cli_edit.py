@@ -59,4 +59,44 @@ def fmt(files: tuple[Path, ...], check: bool, to_stdout: bool, edition: int | No
     sys.exit(2 if errors else int(check and any(f["changed"] for f in told)))
 
 
-EDITING: tuple[click.Command, ...] = (fmt,)
+@click.command()
+@FILES
+@click.option("--dry-run", is_flag=True, help="Change nothing; print what would change.")
+@json_option
+@reporting
+def fix(files: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
+    """Put in the fixes of what `midsl check` finds, where no choice is left."""
+    from midsl.diagnostics.model import Diagnostic, MiError
+    from midsl.diagnostics.render import render_json
+    from midsl.ide.fix import fix_source
+    from midsl.sema.check import read_source
+    from midsl.workdir import working_in
+
+    told: list[dict[str, object]] = []
+    left: list[Diagnostic] = []
+    for path in files:
+        try:
+            source = read_source(path)
+        except MiError as err:
+            left += err.diagnostics
+            continue
+        with working_in(path.resolve().parent):
+            done = fix_source(source)
+        left += done.left
+        told.append({"file": str(path), "changed": done.text != source.text, "fixes": done.fixes})
+        if not as_json:
+            for f in done.fixes:
+                click.echo(f"{path}:{f['line']}:{f['col']}: {f['code']}: `{f['old']}` -> `{f['new']}`")
+        if dry_run:
+            if not as_json:
+                click.echo(done.diff(str(path)), nl=False)
+        elif done.text != source.text:
+            path.write_text(done.text, encoding="utf-8")
+    if as_json:
+        click.echo(json.dumps({"files": told, "diagnostics": render_json(left)}, indent=1))
+    else:
+        show_diagnostics(left, False)
+    sys.exit(2 if any(d.severity == "error" for d in left) else 0)
+
+
+EDITING: tuple[click.Command, ...] = (fmt, fix)

@@ -56,7 +56,8 @@ LAYERS: dict[str, set[str]] = {
         "show",
     },
     "cli_common": {*BASE, "diagnostics"},
-    "cli_edit": {*BASE, "diagnostics", "syntax", "sema", "cli_common"},
+    "ide": {*FRONT, "sema"},
+    "cli_edit": {*BASE, "diagnostics", "syntax", "sema", "ide", "cli_common"},
     "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show", "cli_common", "cli_edit"},
 }
 """Folder (or module) of ``midsl`` -> those that it may import; the oracle knows nothing of the plan."""
@@ -73,6 +74,7 @@ NO_TORCH = {
     "passes",
     "store",
     "show",
+    "ide",
     "cli_common",
     "cli_edit",
 }

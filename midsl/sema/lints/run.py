@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from midsl.diagnostics.codes import LINTS
-from midsl.diagnostics.model import Bag, Diagnostic
+from midsl.diagnostics.model import Bag, Diagnostic, Fix
 from midsl.sema.lints import (
     l01_same_split,
     l02_unsplit_subspace,
@@ -80,7 +80,8 @@ class _Allow:
         else:
             label, help = f"{self.code} has nothing to say here", "remove it"
         message = f"`allow({self.code})` silences nothing"
-        return Diagnostic("L00", message, self.span, label, (), help, "warning")
+        fix = Fix(self.span, "") if help == "remove it" else None
+        return Diagnostic("L00", message, self.span, label, (), help, "warning", fix)
 
 
 def _allows(source: SourceFile) -> list[_Allow]:
