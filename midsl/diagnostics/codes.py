@@ -36,6 +36,7 @@ CODES: dict[str, str] = {
     "MI0311": "reduction over an axis that is not there",
     "MI0312": "not something a report can hold",
     "MI0313": "two result columns share a name",
+    "MI0314": "too much to work out while checking",
     "MI0401": "unknown site",
     "MI0402": "the selection is empty",
     "MI0403": "site cannot be read",

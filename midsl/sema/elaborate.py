@@ -55,6 +55,7 @@ class Elaborator:
     def eval(self, node: ast.Expr, scope: Scope) -> Value:
         """The value of an expression."""
         method: Callable[[Any, Scope], Value] = getattr(self, "eval_" + type(node).__name__.rstrip("_"))
+        self.ctx.spend(1, node.span)
         value = method(node, scope)
         if isinstance(value, Poison):
             raise PoisonError
@@ -155,7 +156,9 @@ class Elaborator:
         if isinstance(source, ListV):
             return source.items
         if isinstance(source, RangeV) and source.hi is not None:
-            return tuple(ConstV(i) for i in range(source.lo or 0, source.hi, source.step))
+            every = range(source.lo or 0, source.hi, source.step)
+            self.ctx.spend(max(0, -(-(every.stop - every.start) // every.step)), node.span)
+            return tuple(ConstV(i) for i in every)
         raise fail(
             "MI0301", "a list or a closed range is needed", node.span, label=f"this is a {source.kind}"
         )
