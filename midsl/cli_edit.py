@@ -99,4 +99,17 @@ def fix(files: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     sys.exit(2 if any(d.severity == "error" for d in left) else 0)
 
 
-EDITING: tuple[click.Command, ...] = (fmt, fix)
+@click.command()
+@reporting
+def lsp() -> None:
+    """Serve editors: the Language Server Protocol on stdin and stdout."""
+    try:
+        from midsl.ide.server import make_server
+    except ModuleNotFoundError as err:
+        if err.name not in ("pygls", "lsprotocol"):
+            raise
+        raise click.UsageError('the language server needs pygls: pip install "midsl[lsp]"') from None
+    make_server().start_io()
+
+
+EDITING: tuple[click.Command, ...] = (fmt, fix, lsp)

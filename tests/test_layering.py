@@ -56,7 +56,7 @@ LAYERS: dict[str, set[str]] = {
         "show",
     },
     "cli_common": {*BASE, "diagnostics"},
-    "ide": {*FRONT, "sema"},
+    "ide": {*FRONT, "sema", "graph"},
     "cli_edit": {*BASE, "diagnostics", "syntax", "sema", "ide", "cli_common"},
     "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show", "cli_common", "cli_edit"},
 }

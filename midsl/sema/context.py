@@ -10,7 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.facts import Facts
-from midsl.sema.values import ColumnV, DataV, ModelV, PartV
+from midsl.sema.values import ColumnV, DataV, ModelV, PartV, Value
 from midsl.source import NO_SPAN, Span
 
 MOST_STEPS = 1_000_000  # some seconds; specs take hundreds or thousands
@@ -33,6 +33,7 @@ class Context:
     origins: int = 0
     depth: int = 0
     spent: int = 0
+    watch: dict[Span, Value] | None = None  # what each expression came to, where somebody asks: an editor
 
     def spend(self, steps: int, span: Span) -> None:
         """Count work of elaboration: MI0314 where functions or lists unfold into more than will ever end."""

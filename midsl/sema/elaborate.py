@@ -59,6 +59,8 @@ class Elaborator:
         value = method(node, scope)
         if isinstance(value, Poison):
             raise PoisonError
+        if self.ctx.watch is not None:
+            self.ctx.watch[node.span] = value
         return value
 
     # -- leaves

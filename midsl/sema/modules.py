@@ -95,8 +95,12 @@ class Modules:
             if "://" in imp.path:
                 raise fail("MI0202", "a module is a local file", imp.span, label="not a path")
             base = tree.source.path.parent if tree.source.path else Path()
-            path = (base / imp.path).resolve()
-            if not path.is_file():
+            try:
+                path = (base / imp.path).resolve()
+                found = path.is_file()
+            except (OSError, ValueError):  # no path at all: a NUL inside, or too long
+                found = False
+            if not found:
                 raise fail(
                     "MI0202",
                     f"there is no file {imp.path}",
