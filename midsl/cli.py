@@ -28,6 +28,7 @@ PASSES = (
     "drop_dead_lanes",
     "chunk",
     "schedule",
+    "reuse",
 )
 
 
@@ -132,6 +133,7 @@ def print_sarif(diagnostics: Any) -> None:
 @click.option(
     "--after", type=click.Choice(["expand_sites", *PASSES]), help="Print the IR as this pass leaves it."
 )
+@STORE
 @reporting
 def explain(
     spec: Path,
@@ -140,11 +142,14 @@ def explain(
     as_json: bool,
     dump: str | None,
     after: str | None,
+    store: Path,
     **options: Any,
 ) -> None:
     """Show the steps of a plan, why, and what they will cost."""
     from midsl.plan.driver import compile_spec, ir_text
     from midsl.plan.explain import explain as explain_plan
+    from midsl.plan.record import model_numerics
+    from midsl.plan.reuse import reuse_from
 
     off = switched_off(options)
     if after in off:
@@ -154,7 +159,8 @@ def explain(
         text = ir_text(compiled, after)
         click.echo(json.dumps({"ir": text} | told(compiled.bag), indent=1) if as_json else text, nl=as_json)
         return
-    done = explain_plan(compiled)
+    reused = reuse_from(store, compiled, model_numerics(compiled))
+    done = explain_plan(reused.compiled, {s.experiment: s.cells[0].reused_from or "" for s in reused.stages})
     show_warnings(compiled.bag, as_json)
     click.echo(json.dumps(done.as_json() | told(compiled.bag), indent=1) if as_json else done.as_text())
 

@@ -97,6 +97,8 @@ def node_rule(parts: Parts, node: fx.Node) -> str:
         return LOCAL if all(_rows_lead(parts, n) for n in node.all_input_nodes) else MIXING
     if op is aten.matmul.default and isinstance(node.args[1], fx.Node) and node.args[1].op == "get_attr":
         return LOCAL
+    if op is aten.einsum.default:
+        return LOCAL if _einsum_keeps_rows(parts, node) else MIXING
     if op is aten.repeat_interleave.self_int or op is aten.index.Tensor:
         return LOCAL if _rows_first(parts, node) else MIXING
     return MIXING
@@ -137,6 +139,20 @@ def _along_rows(parts: Parts, node: fx.Node, at: int) -> bool:
         if i < len(shape) and shape[i].free_symbols & {parts.frame.batch, parts.frame.pos}:
             return True
     return False
+
+
+def _einsum_keeps_rows(parts: Parts, node: fx.Node) -> bool:
+    """Whether what grows with the input is summed over nowhere: its letters are all in the result."""
+    equation, operands = node.args[0], node.args[1]
+    assert isinstance(equation, str) and isinstance(operands, (list, tuple))
+    inputs, result = equation.replace(" ", "").split("->")
+    symbols = {parts.frame.batch, parts.frame.pos}
+    for letters, operand in zip(inputs.split(","), operands, strict=True):
+        assert isinstance(operand, fx.Node)
+        growing = [c for c, n in zip(letters, sizes(operand), strict=True) if n.free_symbols & symbols]
+        if any(c not in result for c in growing):
+            return False
+    return not _two_positions(parts, node)
 
 
 def _rows_lead(parts: Parts, node: fx.Node) -> bool:

@@ -38,6 +38,7 @@ class Schedule:
     stage: bool = False
     chunk: bool = False
     late: bool = False
+    reuse: bool = False
 
 
 PassFn = Callable[[Program, Facts, Outcome], Program]

@@ -19,6 +19,7 @@ from midsl.passes.fold_constants import fold_constants
 from midsl.passes.fuse_captures import fuse_captures
 from midsl.passes.narrow_positions import narrow_positions
 from midsl.passes.push_selects import push_selects
+from midsl.passes.reuse import reuse
 from midsl.passes.schedule import schedule
 from midsl.passes.share_prefix import share_prefix
 from midsl.passes.simplify import simplify
@@ -41,6 +42,7 @@ PASSES: tuple[tuple[str, PassFn], ...] = (
     ("drop_dead_lanes", drop_dead_lanes),
     ("chunk", chunk),
     ("schedule", schedule),
+    ("reuse", reuse),
 )
 REQUIRED = ("expand_sites",)
 OPTIONAL = tuple(n for n, _ in PASSES if n not in REQUIRED)
@@ -82,5 +84,6 @@ def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optim
         stage="stage" not in off,
         chunk="chunk" not in off,
         late="schedule" not in off,
+        reuse="reuse" not in off,
     )
     return Optimised(program, tuple(outcomes), how, tuple(after))

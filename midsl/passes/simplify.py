@@ -1,7 +1,8 @@
 """simplify: what changes nothing is left out, and what is written out is called by its name.
 
-On the program: an edit that writes what arrives (``s := self``); edits of a run that all write what stands
-there anyway (``s := r`` where `r` is the same run without them); a product with one, a sum with zero.
+On the program: an edit that writes what arrives (``s := self``), or what another one writes there too; edits
+of a run that all write what stands there anyway (``s := r`` where `r` is the same run without them); a
+product with one, a sum with zero.
 On the graph of a run (``midsl.graph.simplify``): an activation that a model spells in eight operations
 becomes the one that computes it in a single pass over memory. Legal always: the values are the same, those
 of the graph to the last bits or nearly.
@@ -43,6 +44,14 @@ def _own_value(node: ir.Node) -> ir.Node:
     if not isinstance(node, ir.Forward):
         return node
     kept = tuple(e for e in node.edits if not (isinstance(e.value, ir.Self) and _everywhere(e)))
+    return node if len(kept) == len(node.edits) else replace(node, edits=kept)
+
+
+def _written_twice(node: ir.Node) -> ir.Node:
+    """Absolute writes of one value to one place: the last of them will do."""
+    if not isinstance(node, ir.Forward):
+        return node
+    kept = tuple(e for i, e in enumerate(node.edits) if not (e.absolute and e in node.edits[i + 1 :]))
     return node if len(kept) == len(node.edits) else replace(node, edits=kept)
 
 
@@ -95,6 +104,7 @@ NEUTRAL: dict[str, tuple[int, bool]] = {
 
 RULES: tuple[tuple[str, Rule], ...] = (
     ("edits that write self", _own_value),
+    ("writes repeated", _written_twice),
     ("runs patched with themselves", _own_run),
     ("nothing added", _nothing_added),
 )

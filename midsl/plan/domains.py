@@ -17,6 +17,7 @@ class Domains:
     """The points of every sweep, by digest; computed ones are added when their stage is done."""
 
     points: dict[str, tuple[tuple[ir.Scalar, ...], ...]] = field(default_factory=dict)
+    _columns: dict[tuple[str, int], Tensor] = field(default_factory=dict)
 
     def size(self, sweep: ir.Sweep) -> int:
         """The number of points."""
@@ -27,9 +28,12 @@ class Domains:
 
     def column(self, sweep: ir.Sweep, index: int) -> Tensor:
         """One coordinate of every point: [points]; text coordinates have no tensor."""
-        values = [p[index] for p in self.points[sweep.digest]]
-        kind = torch.float64 if any(isinstance(v, float) for v in values) else torch.int64
-        return torch.tensor(values, dtype=kind)
+        key = (sweep.digest, index)
+        if key not in self._columns:  # the points of a sweep never change once they are known
+            values = [p[index] for p in self.points[sweep.digest]]
+            kind = torch.float64 if any(isinstance(v, float) for v in values) else torch.int64
+            self._columns[key] = torch.tensor(values, dtype=kind)
+        return self._columns[key]
 
     def grid(self, sweep: ir.Sweep) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Names and sizes of the axes that the points make: one per column if dense, else one."""

@@ -42,6 +42,8 @@ class Compiled:
     binder: Binder
     trainer: Trainer
     bag: Bag
+    off: tuple[str, ...] = ()
+    """The passes that were left out."""
 
     def session(self) -> Session:
         """A fresh state to execute or to count the plan in."""
@@ -68,7 +70,7 @@ def compile_spec(
         refuse_fits(program)
         optimised = optimise(program, binder, off)
         plan = build(optimised.program, optimised.schedule)
-    return Compiled(source, program, optimised, plan, binder, trainer, bag)
+    return Compiled(source, program, optimised, plan, binder, trainer, bag, tuple(off))
 
 
 @dataclass

@@ -205,11 +205,11 @@ class Executor:
             index = edit.site.index("layer")
             want = 0
             for piece in p.pieces:
-                layers = [op.key[1] for op in piece.lowered.ops if edit in op.edits]
+                layers = [op.key[1] for op in piece.lowered.ops for e in op.edits if e == edit]
                 if isinstance(index, ir.Coord):  # each lane edits the layer of its own point
                     column = self.evaluator.domains.column(index.sweep, index.index)
                     mine = column[table.index[index.sweep.digest][piece.lanes]].tolist()
-                    want += sum(1 for layer in mine if layer in layers)
+                    want += sum(map(layers.count, mine))
                 else:
                     want += len(piece.lanes) * len(layers)
             _compare(edit, fired, want)

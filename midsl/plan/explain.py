@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,15 +145,19 @@ def totals(session: Session) -> Totals:
     return total
 
 
-def explain(compiled: Compiled) -> Explanation:
-    """Predict every step of a plan; models are loaded and exported, nothing runs."""
+def explain(compiled: Compiled, kept: Mapping[str, str] | None = None) -> Explanation:
+    """Predict every step of a plan; models are loaded and exported, nothing runs.
+
+    `kept` names experiments that are no part of it, since a run (its id) has left them in the store.
+    """
     session = Session(compiled.plan, Shapes(compiled.binder), compiled.optimised.program.roots)
     lines = [_line(compiled, session, s) for s in compiled.plan.steps]
     passes = [
         {"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))}
         for o in compiled.optimised.outcomes
     ]
-    found = [x for x in lines if x]
+    reused = [Line("reuse", name, f"unchanged since run {run}") for name, run in (kept or {}).items()]
+    found = reused + [x for x in lines if x]
     least, most = Totals(), Totals()
     for x in found:
         if x.counts is not None:

@@ -190,8 +190,9 @@ def _keeps(node: fx.Node) -> bool:
 def _insert_after(graph: fx.Graph, node: fx.Node, function: object) -> fx.Node:
     with graph.inserting_after(node):
         new = graph.call_function(function, (node,))  # type: ignore[arg-type]
-    if "block" in node.meta:
-        new.meta["block"] = node.meta["block"]
+    for known in ("val", "block"):
+        if known in node.meta:
+            new.meta[known] = node.meta[known]
     node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
     return new
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
 from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
 from midsl.plan.explain import Explanation, explain, si
+from midsl.plan.reuse import reuse_from
 from midsl.plan.speed import seconds, shown
 from midsl.show.results import PlotOf, render_results, sql_hint
 from midsl.show.vega import to_json, vega
@@ -43,8 +44,11 @@ def run_and_store(
     Returns the exit code: 0 done, 3 an expect failed, 4 resources ran out or a run failed (what was
     complete is kept), 130 interrupted.
     """
-    explained = explain(compiled)  # also refuses what does not fit, with nothing written
     store = Store(folder.resolve())  # the spec runs in its own folder
+    reused = reuse_from(store.root, compiled, model_numerics(compiled))
+    compiled = reused.compiled
+    kept = {s.experiment: s.cells[0].reused_from or "" for s in reused.stages}
+    explained = explain(compiled, kept)  # also refuses what does not fit, with nothing written
     execution = Execution(compiled)
     writer = store.begin(_record(compiled, params, argv, explained))
     told = 0
@@ -58,12 +62,19 @@ def run_and_store(
             )
             for p, t in stage.plots
         ]
-        writer.stage(stage.experiment, stage.tables, stage.checks, stage.cells, plots, fresh)
+        fingerprint = reused.fingerprints.get(stage.experiment)
+        writer.stage(stage.experiment, stage.tables, stage.checks, stage.cells, plots, fresh, fingerprint)
 
     try:
         execution.load()
         writer.amend(_record(compiled, params, argv, explained))  # what was trained has weights now
+        for stage in reused.stages:
+            land(stage)
         execution.run(land)
+        order = [x.name for x in compiled.program.experiments]
+        execution.stages = sorted(
+            [*reused.stages, *execution.stages], key=lambda s: order.index(s.experiment)
+        )
     except KeyboardInterrupt:
         writer.finish("interrupted", 130)
         raise
@@ -210,6 +221,11 @@ def _record(compiled: Compiled, params: Mapping[str, str], argv: list[str], expl
         plan=plan,
         numerics=", ".join(sorted({m.numerics for m in models if m.numerics})),
     )
+
+
+def model_numerics(compiled: Compiled) -> Callable[[ir.Node], str]:
+    """The numerics class of a spec's models."""
+    return lambda node: numerics(compiled.binder.loaded(node))
 
 
 def numerics(loaded: LoadedModel) -> str:

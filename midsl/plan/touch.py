@@ -17,15 +17,18 @@ from midsl.sema.tensors import stretch
 
 def touched(op: EditOp, edit: ir.Edit, table: Table, rows: slice, width: int) -> Tensor:
     """The rows of each lane that an edit writes at the layer of its operation."""
-    evaluator = op.evaluator
-    lanes = torch.ones(table.size, dtype=torch.bool)
-    layer = edit.site.index("layer")
-    if isinstance(layer, ir.Coord):
-        column = evaluator.domains.column(layer.sweep, layer.index)
-        lanes = column[table.index[layer.sweep.digest]].eq(op.key[1] or 0)
     height = rows.stop - rows.start
     at = _positions(op, edit.site, table, rows, width)
-    return lanes[:, None, None] & at.expand(table.size, height, width)
+    return lanes_of(op, edit, table)[:, None, None] & at.expand(table.size, height, width)
+
+
+def lanes_of(op: EditOp, edit: ir.Edit, table: Table) -> Tensor:
+    """The lanes whose point edits the layer of an operation: bool [lane]."""
+    layer = edit.site.index("layer")
+    if not isinstance(layer, ir.Coord):
+        return torch.ones(table.size, dtype=torch.bool)
+    column = op.evaluator.domains.column(layer.sweep, layer.index)
+    return column[table.index[layer.sweep.digest]].eq(op.key[1] or 0)
 
 
 def _positions(op: EditOp, site: ir.Site, table: Table, rows: slice, width: int) -> Tensor:
@@ -55,6 +58,24 @@ def edit_rows(op: EditOp, base: ir.Forward | None, table: Table, real: Tensor, d
     `base` gives the rows that are not computed; `dead` lets rows go of which the tokens show that they
     cannot differ from the base run's. real: bool [1, batch, pos].
     """
+    lanes = torch.zeros(table.size, dtype=torch.bool)
+    for edit in op.edits:
+        lanes |= lanes_of(op, edit, table)
+    some = lanes.nonzero().flatten()
+    found = _edit_rows(op, base, table.rows(some), real, dead)
+
+    def all_lanes(rows: Tensor | None) -> Tensor | None:
+        if rows is None or len(some) == table.size:
+            return rows
+        return torch.zeros(table.size, *real.shape[1:], dtype=torch.bool).index_copy(0, some, rows)
+
+    touched_rows = all_lanes(found.touched)
+    assert touched_rows is not None
+    return EditRows(touched_rows, *map(all_lanes, (found.changed, found.whole, found.wide)))
+
+
+def _edit_rows(op: EditOp, base: ir.Forward | None, table: Table, real: Tensor, dead: bool) -> EditRows:
+    """The same for lanes all of which have an edit here."""
     every = slice(0, real.shape[1])
     width = real.shape[2]
     all_touched = torch.zeros(table.size, *real.shape[1:], dtype=torch.bool)

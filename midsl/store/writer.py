@@ -90,8 +90,11 @@ class RunWriter:
         cells: Sequence[CellRow] = (),
         artifacts: Sequence[Artifact] = (),
         diagnostics: Sequence[Diagnostic] = (),
+        fingerprint: str | None = None,
     ) -> None:
         """Write what a stage produced: after this returns all of it is kept, before that nothing.
+
+        `fingerprint` stands for all that decided its rows: a later run may take them by it.
 
         Raises:
             MI0313: two reports of the run share a name (letter case aside, as in SQL).
@@ -116,7 +119,7 @@ class RunWriter:
             parts.add("diagnostics", [_finding(d) for d in diagnostics])
             about = {"run_uuid": self.run_uuid, "spec_hash": self._manifest["record"]["spec_hash"]}
             written = parts.write(self.folder / "parts", f"{number}-{_file_name(name)}", about)
-        self._manifest["stages"].append({"name": name, "parts": written})
+        self._manifest["stages"].append({"name": name, "parts": written, "fingerprint": fingerprint})
         self._save()
         self._reports |= titles
 

@@ -62,7 +62,7 @@ def test_again_it_takes_the_trained_model_from_the_cache(quickstart: Quickstart,
     query = "SELECT status FROM cells WHERE kind = 'train'"
     assert again.process("sql", query, "--json").expect(0).json() == [{"status": "reused"}]
     assert done["counts"]["executed"] == done["counts"]["predicted"]
-    explained = again.process("explain", QUICKSTART, "--json").expect(0).json()
+    explained = again.process("explain", QUICKSTART, "--json", "--no-reuse").expect(0).json()
     assert explained["optimised"] == done["counts"]["executed"]
     assert explained["naive"]["forwards"] == 22 and explained["optimised"]["forwards"] == 6
     effect = next(r for r in done["reports"] if r["report"] == "effect")

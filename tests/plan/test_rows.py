@@ -187,6 +187,16 @@ def test_a_run_that_cannot_go_by_rows_says_why(tmp_path: Path) -> None:
     assert "whole rows: edit_op has no dimension of rows" in said
 
 
+@pytest.mark.parametrize(
+    "site",
+    ["m.blocks[*].attn.k_input[head: *]", "m.blocks[*].attn.result[head: *]", "m.blocks[*].ln1.scale"],
+)
+def test_expansions_go_by_rows(tmp_path: Path, site: str) -> None:
+    """Inputs of single heads, heads' own shares of the stream, norms written out."""
+    run = rowed(spec(tmp_path, PATCH.format(site=site, value="clean"), layers=2, width=16))
+    assert run.veto == "" and run.plan.active
+
+
 # ---------------------------------------------------------------- what nobody looks at
 
 

@@ -1,0 +1,36 @@
+"""reuse: an experiment that a store already holds, unchanged, is taken from there.
+
+What decides an experiment's rows is its sinks, down to the recipes of its models and data, what these turned
+out to be (hashes of weights, tokenizers and rows), the numerics, and the version of midsl. Names of
+bindings, comments, other experiments and the choice of passes are no part of it. Legal because a run is a
+pure function of these. Held back where Python outside the standard library takes part: its text may have
+changed. Only `midsl run` and `midsl explain`, which look into a store, do it.
+"""
+
+from __future__ import annotations
+
+from midsl.ir import nodes as ir
+from midsl.ir.program import Program
+from midsl.passes.base import Outcome
+from midsl.sema.facts import Facts
+
+
+def reuse(program: Program, facts: Facts, outcome: Outcome) -> Program:
+    """Count the experiments that may be taken from a store."""
+    for x in program.experiments:
+        foreign = outside(x.sinks)
+        if foreign:
+            outcome.vetoes.append(f"{x.name} needs {foreign}, which is Python outside the standard library")
+        else:
+            outcome.hits += 1
+    outcome.said = f"{outcome.hits} experiments may be taken from a store that has them"
+    return program
+
+
+def outside(sinks: tuple[ir.Node, ...]) -> str:
+    """Python outside the standard library that sinks depend on; "" for none."""
+    for node in ir.walk(*sinks):
+        ref = getattr(node, "ref", "")
+        if isinstance(ref, str) and ref and not ref.startswith("midsl."):
+            return ref
+    return ""
