@@ -171,6 +171,8 @@ class Elaborator:
         value = self.eval(node.operand, scope)
         if isinstance(value, ConstV) and not isinstance(value.value, str):
             v = value.value
+            if node.op == "not":
+                _need_truth(value, node.operand.span)
             return ConstV(not v if node.op == "not" else -v if node.op == "-" else +v)
         tensor = tensors.as_tensor(value, node.operand.span)
         if node.op == "+":
@@ -194,6 +196,8 @@ class Elaborator:
             raise fail("MI0601", "not implemented: `in` on anything but a literal and a list", node.span)
         if node.op in ("and", "or"):
             if isinstance(left, ConstV) and isinstance(right, ConstV):
+                _need_truth(left, node.left.span)
+                _need_truth(right, node.right.span)
                 both = (bool(left.value), bool(right.value))
                 return ConstV(all(both) if node.op == "and" else any(both))
             a, b = tensors.as_tensor(left, node.left.span), tensors.as_tensor(right, node.right.span)
@@ -382,6 +386,12 @@ class Elaborator:
 
     def eval_Edits(self, node: ast.Edits, scope: Scope) -> Value:
         return runs.templates(self, node, scope)
+
+
+def _need_truth(value: ConstV, span: Span) -> None:
+    if not isinstance(value.value, bool):
+        help = "compare it with something: `x > 0`"
+        raise fail("MI0301", "a truth value is needed", span, label=f"this is a {value.kind}", help=help)
 
 
 def _need_bool(tensor: TensorV, span: Span) -> None:

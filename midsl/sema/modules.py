@@ -14,7 +14,21 @@ from midsl.sema.elaborate import Elaborator
 from midsl.sema.models import annotated
 from midsl.sema.params import param_value
 from midsl.sema.scope import Lazy, Scope
-from midsl.sema.values import DataV, ExternV, FnV, LensV, ModelV, Poison, SiteV, SpaceV, Value
+from midsl.sema.values import (
+    BuiltinV,
+    DataV,
+    ExternV,
+    FnV,
+    LateV,
+    LensV,
+    ModelV,
+    Poison,
+    SitesV,
+    SiteV,
+    SpaceV,
+    TopV,
+    Value,
+)
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -181,6 +195,8 @@ _ROLES: dict[str, tuple[type[Value], ...]] = {
     "data": (DataV,),
     "decomposition": (LensV,),
     "basis": (LensV,),
+    "site": (SiteV, SitesV, TopV, LateV),
+    "metric": (FnV, ExternV, BuiltinV),
 }
 
 
