@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from midsl import __version__
+from midsl.cli_common import Commands, F, json_option, reporting, show_diagnostics
+from midsl.cli_edit import EDITING
 
-F = TypeVar("F", bound=Callable[..., Any])
 PASSES = (
     "fold_constants",
     "simplify",
@@ -34,78 +32,10 @@ PASSES = (
 )
 
 
-class Commands(click.Group):
-    """Suggests the command that was meant."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as err:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            if near and "mean" not in err.message:
-                raise click.UsageError(f"{err.message} Did you mean {near[0]!r}?", ctx) from None
-            raise
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="midsl")
 def main() -> None:
     """midsl: mechanistic-interpretability experiments as specs that compile and run."""
-
-
-def reporting(f: F) -> F:
-    """Print diagnostics instead of tracebacks, and leave with their exit code."""
-
-    @wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        from midsl.diagnostics.model import Diagnostic, MiError
-
-        as_json = bool(kwargs.get("as_json"))
-        try:
-            return f(*args, **kwargs)
-        except MiError as err:
-            show_diagnostics(list(err.diagnostics), as_json)
-            sys.exit(err.exit_code)
-        except KeyboardInterrupt:
-            click.echo("interrupted; run the same command again to go on", err=True)
-            sys.exit(130)
-        except (click.ClickException, click.exceptions.Exit, SystemExit, BrokenPipeError):
-            raise
-        except Exception as err:
-            import traceback
-
-            trace = "" if as_json else traceback.format_exc()
-            click.echo(trace, err=True, nl=False)
-            show_diagnostics(
-                [
-                    Diagnostic(
-                        "MI0901",
-                        f"internal error: {err!r}",
-                        help="this is a bug of midsl; please report it with the spec",
-                    )
-                ],
-                as_json,
-            )
-            sys.exit(1)
-
-    return wrapper  # type: ignore[return-value]
-
-
-def show_diagnostics(items: list[Any], as_json: bool) -> None:
-    """Diagnostics as text on stderr, or as JSON on stdout."""
-    from midsl.diagnostics.render import render_json, render_text
-
-    if not items:
-        return
-    if as_json:
-        click.echo(json.dumps({"diagnostics": render_json(items)}, indent=1))
-    else:
-        color = sys.stderr.isatty()
-        click.echo(render_text(items, color=color), err=True, nl=False)
-
-
-def json_option(f: F) -> F:
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(f)
 
 
 def spec_options(f: F) -> F:
@@ -364,6 +294,9 @@ def ls(store: Path, as_json: bool) -> None:
     else:
         print_table(list(runs[0]), [tuple(r.values()) for r in runs], Console(), limit=None)
 
+
+for command in EDITING:
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -33,8 +33,10 @@ class SourceFile:
 
     def line(self, number: int) -> str:
         """Return the text of a 1-based line, without its newline."""
-        lines = self.text.split("\n")
-        return lines[number - 1] if 1 <= number <= len(lines) else ""
+        if not 1 <= number <= len(self._starts):
+            return ""
+        end = self._starts[number] - 1 if number < len(self._starts) else len(self.text)
+        return self.text[self._starts[number - 1] : end]
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,10 @@ LAYERS: dict[str, set[str]] = {
         "store",
         "show",
     },
-    "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show"},
+    "cli_common": {*BASE, "diagnostics"},
+    "ide": {*FRONT, "sema", "graph"},
+    "cli_edit": {*BASE, "diagnostics", "syntax", "sema", "ide", "cli_common"},
+    "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show", "cli_common", "cli_edit"},
 }
 """Folder (or module) of ``midsl`` -> those that it may import; the oracle knows nothing of the plan."""
 
@@ -71,6 +74,9 @@ NO_TORCH = {
     "passes",
     "store",
     "show",
+    "ide",
+    "cli_common",
+    "cli_edit",
 }
 NO_TORCH_FILES = {
     "data.dataset",

@@ -36,6 +36,7 @@ CODES: dict[str, str] = {
     "MI0311": "reduction over an axis that is not there",
     "MI0312": "not something a report can hold",
     "MI0313": "two result columns share a name",
+    "MI0314": "too much to work out while checking",
     "MI0315": "not a name for a saved tensor",
     "MI0401": "unknown site",
     "MI0402": "the selection is empty",
@@ -79,3 +80,20 @@ CODES: dict[str, str] = {
     "MI0806": "the database is not one this version can use",
     "MI0901": "internal error",
 }
+
+LINTS: dict[str, str] = {
+    "L00": "an allow that silences nothing",
+    "L01": "judged on the rows it was fitted on",
+    "L02": "a subspace patched without its parts",
+    "L03": "steering without a dose of zero",
+    "L04": "a dictionary's score without a random one",
+    "L05": "a sweep of edits without a check of the task",
+    "L06": "faithfulness without its ablation",
+    "L07": "a probe without an untrained control",
+    "L08": "an alignment tested on its own pairs",
+    "L09": "a share of something that may be zero",
+    "L10": "zero as the only ablation",
+    "L11": "a gradient's estimate that nothing checks",
+    "L12": "a binding that nothing reads",
+}
+"""Warnings that need no error: lore of the field, by id. `## allow(L03): reason` silences one in place."""

@@ -24,10 +24,19 @@ class Label:
 
 
 @dataclass(frozen=True)
+class Fix:
+    """An edit of the text: what a span becomes; an empty span is a place to insert at."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
 class Diagnostic:
     """One finding: a code of the catalogue, a message, where, why, and how to mend it.
 
-    `label` is shown under the primary span and must make sense alone; `help` says what to do.
+    `label` is shown under the primary span and must make sense alone; `help` says what to do,
+    and `fix` does it where no choice is left (`fixes.fix_of` knows more of them).
     """
 
     code: str
@@ -37,6 +46,7 @@ class Diagnostic:
     notes: tuple[Label, ...] = ()
     help: str = ""
     severity: Severity = "error"
+    fix: Fix | None = None
 
 
 class MiError(Exception):

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from midsl.diagnostics.fixes import fix_of
 from midsl.diagnostics.model import Diagnostic
 from midsl.source import NO_SOURCE, SourceFile, Span
 
@@ -38,9 +39,10 @@ def render_text(diagnostics: Iterable[Diagnostic], color: bool = False) -> str:
 def render_json(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
     """Return the diagnostics as JSON values.
 
-    Each has `code severity message file line col end_line end_col label notes help`; lines and
+    Each has `code severity message file line col end_line end_col label notes help fix`; lines and
     columns count characters from 1, the end column is the first one behind the span. What has no
     place in a file has null for all five. A note has `label` and its own place.
+    `fix` is null, or a place and the `text` it becomes.
     """
     return [
         {
@@ -51,9 +53,15 @@ def render_json(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
             "label": d.label,
             "notes": [{"label": n.text, **_place(n.span)} for n in d.notes],
             "help": d.help,
+            "fix": _fix(d),
         }
         for d in diagnostics
     ]
+
+
+def _fix(d: Diagnostic) -> dict[str, Any] | None:
+    fix = fix_of(d)
+    return None if fix is None else {"text": fix.text, **_place(fix.span)}
 
 
 def _place(span: Span) -> dict[str, Any]:

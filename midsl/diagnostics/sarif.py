@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from midsl import __version__
-from midsl.diagnostics.codes import CODES
+from midsl.diagnostics.codes import CODES, LINTS
 from midsl.diagnostics.model import Diagnostic
 from midsl.resources import resource_dir
 from midsl.source import NO_SOURCE, Span
@@ -37,7 +37,7 @@ def render_sarif(diagnostics: Iterable[Diagnostic]) -> dict[str, Any]:
 
 
 def _rule(code: str) -> dict[str, Any]:
-    rule: dict[str, Any] = {"id": code, "shortDescription": {"text": CODES[code]}}
+    rule: dict[str, Any] = {"id": code, "shortDescription": {"text": (CODES | LINTS)[code]}}
     page = resource_dir("grammar") / "errors" / f"{code}.md"
     if page.is_file():
         text = page.read_text(encoding="utf-8")

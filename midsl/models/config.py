@@ -90,6 +90,8 @@ class TinyConfig:
         for name in ("layers", "heads", "kv_heads", "d_model", "d_head", "vocab", "ctx"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.layers > 10_000:  # each layer is a member of every family: checking walks them
+            raise ValueError(f"layers must be at most 10_000, not {self.layers}")
         if self.d_mlp < 0:
             raise ValueError(f"d_mlp must be at least 0, not {self.d_mlp}")
         if self.heads % self.kv_heads:

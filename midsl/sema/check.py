@@ -15,9 +15,11 @@ from midsl.sema.context import Context
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.experiments import elaborate_experiment
 from midsl.sema.facts import Facts
+from midsl.sema.lints.run import lint
 from midsl.sema.modules import LoadedModule, Modules
 from midsl.sema.scope import Lazy
-from midsl.source import NO_SPAN, SourceFile
+from midsl.sema.values import Value
+from midsl.source import NO_SPAN, SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
 
@@ -55,9 +57,10 @@ def check_source(
     facts: Facts | None = None,
     params: Mapping[str, str] | None = None,
     trust: bool = False,
+    watch: dict[Span, Value] | None = None,
 ) -> Checked:
-    """Parse and elaborate one spec."""
-    ctx = Context(facts or Facts(), Bag(), dict(params or {}), trust)
+    """Parse and elaborate one spec; `watch` takes what each of its expressions came to."""
+    ctx = Context(facts or Facts(), Bag(), dict(params or {}), trust, watch=watch)
     tree = parse(source, ctx.bag)
     if tree is None:
         return Checked(None, ctx.bag, ctx)
@@ -80,6 +83,8 @@ def check_source(
             if done is not None:
                 experiments.append(done)
     _unknown_params(tree, ctx)
+    if not ctx.bag.errors:
+        ctx.bag.extend(lint(tree))
     if syntax_errors:
         # what recovery dropped may be what a later message misses: only the syntax is reported
         ctx.bag.items[:] = [d for d in ctx.bag.items if d.code.startswith("MI01")]

@@ -10,9 +10,10 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.facts import Facts
-from midsl.sema.values import ColumnV, DataV, ModelV, PartV
+from midsl.sema.values import ColumnV, DataV, ModelV, PartV, Value
 from midsl.source import NO_SPAN, Span
 
+MOST_STEPS = 1_000_000  # some seconds; specs take hundreds or thousands
 DERIVED_COLUMNS = {"tokens": "token", "next": "token"}
 
 
@@ -31,6 +32,20 @@ class Context:
     datas: dict[str, str] = field(default_factory=dict)
     origins: int = 0
     depth: int = 0
+    spent: int = 0
+    watch: dict[Span, Value] | None = None  # what each expression came to, where somebody asks: an editor
+
+    def spend(self, steps: int, span: Span) -> None:
+        """Count work of elaboration: MI0314 where functions or lists unfold into more than will ever end."""
+        self.spent += steps
+        if self.spent > MOST_STEPS:
+            raise fail(
+                "MI0314",
+                "this is too much to work out while checking",
+                span,
+                label=f"more than {MOST_STEPS:_} expressions by here",
+                help="functions and lists that double at each step grow fast; shorten them, or sweep instead",
+            )
 
     def origin(self) -> int:
         """A fresh number for an occurrence of `run`."""

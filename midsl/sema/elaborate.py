@@ -55,9 +55,12 @@ class Elaborator:
     def eval(self, node: ast.Expr, scope: Scope) -> Value:
         """The value of an expression."""
         method: Callable[[Any, Scope], Value] = getattr(self, "eval_" + type(node).__name__.rstrip("_"))
+        self.ctx.spend(1, node.span)
         value = method(node, scope)
         if isinstance(value, Poison):
             raise PoisonError
+        if self.ctx.watch is not None:
+            self.ctx.watch[node.span] = value
         return value
 
     # -- leaves
@@ -155,7 +158,9 @@ class Elaborator:
         if isinstance(source, ListV):
             return source.items
         if isinstance(source, RangeV) and source.hi is not None:
-            return tuple(ConstV(i) for i in range(source.lo or 0, source.hi, source.step))
+            every = range(source.lo or 0, source.hi, source.step)
+            self.ctx.spend(max(0, -(-(every.stop - every.start) // every.step)), node.span)
+            return tuple(ConstV(i) for i in every)
         raise fail(
             "MI0301", "a list or a closed range is needed", node.span, label=f"this is a {source.kind}"
         )
@@ -166,6 +171,8 @@ class Elaborator:
         value = self.eval(node.operand, scope)
         if isinstance(value, ConstV) and not isinstance(value.value, str):
             v = value.value
+            if node.op == "not":
+                _need_truth(value, node.operand.span)
             return ConstV(not v if node.op == "not" else -v if node.op == "-" else +v)
         tensor = tensors.as_tensor(value, node.operand.span)
         if node.op == "+":
@@ -189,6 +196,8 @@ class Elaborator:
             raise fail("MI0601", "not implemented: `in` on anything but a literal and a list", node.span)
         if node.op in ("and", "or"):
             if isinstance(left, ConstV) and isinstance(right, ConstV):
+                _need_truth(left, node.left.span)
+                _need_truth(right, node.right.span)
                 both = (bool(left.value), bool(right.value))
                 return ConstV(all(both) if node.op == "and" else any(both))
             a, b = tensors.as_tensor(left, node.left.span), tensors.as_tensor(right, node.right.span)
@@ -377,6 +386,12 @@ class Elaborator:
 
     def eval_Edits(self, node: ast.Edits, scope: Scope) -> Value:
         return runs.templates(self, node, scope)
+
+
+def _need_truth(value: ConstV, span: Span) -> None:
+    if not isinstance(value.value, bool):
+        help = "compare it with something: `x > 0`"
+        raise fail("MI0301", "a truth value is needed", span, label=f"this is a {value.kind}", help=help)
 
 
 def _need_bool(tensor: TensorV, span: Span) -> None:

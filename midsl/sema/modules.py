@@ -14,7 +14,21 @@ from midsl.sema.elaborate import Elaborator
 from midsl.sema.models import annotated
 from midsl.sema.params import param_value
 from midsl.sema.scope import Lazy, Scope
-from midsl.sema.values import DataV, ExternV, FnV, LensV, ModelV, Poison, SiteV, SpaceV, Value
+from midsl.sema.values import (
+    BuiltinV,
+    DataV,
+    ExternV,
+    FnV,
+    LateV,
+    LensV,
+    ModelV,
+    Poison,
+    SitesV,
+    SiteV,
+    SpaceV,
+    TopV,
+    Value,
+)
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -95,8 +109,12 @@ class Modules:
             if "://" in imp.path:
                 raise fail("MI0202", "a module is a local file", imp.span, label="not a path")
             base = tree.source.path.parent if tree.source.path else Path()
-            path = (base / imp.path).resolve()
-            if not path.is_file():
+            try:
+                path = (base / imp.path).resolve()
+                found = path.is_file()
+            except (OSError, ValueError):  # no path at all: a NUL inside, or too long
+                found = False
+            if not found:
                 raise fail(
                     "MI0202",
                     f"there is no file {imp.path}",
@@ -177,6 +195,8 @@ _ROLES: dict[str, tuple[type[Value], ...]] = {
     "data": (DataV,),
     "decomposition": (LensV,),
     "basis": (LensV,),
+    "site": (SiteV, SitesV, TopV, LateV),
+    "metric": (FnV, ExternV, BuiltinV),
 }
 
 

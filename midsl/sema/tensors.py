@@ -6,6 +6,7 @@ Two axes of one name must be the same axis (same owner, same stretch), or the ex
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -181,19 +182,35 @@ _ARITHMETIC: dict[str, Callable[[float, float], float]] = {
 }
 
 
+_LONGEST = 1_000_000
+_BITS = 63  # of a whole number, besides its sign
+
+
 def fold(op: str, left: ConstV, right: ConstV, span: Span) -> ConstV:
     """Arithmetic on two literals, as Python does it; division always gives a float."""
     a, b = left.value, right.value
     if isinstance(a, str) and isinstance(b, str) and op == "+":
+        if len(a) + len(b) > _LONGEST:
+            help = "read long texts from a file"
+            raise fail(
+                "MI0314", "this string is too long", span, label=f"over {_LONGEST:_} characters", help=help
+            )
         return ConstV(a + b)
     if isinstance(a, str) or isinstance(b, str):
         raise fail("MI0301", f"`{op}` needs numbers", span, label=f"{left.kind} {op} {right.kind}")
     if op in ("/", "%") and b == 0:
         raise fail("MI0301", "division by zero", span, label="the divisor is 0")
+    large = fail("MI0301", "the result is too large for a number", span, label="beyond 64 bits")
+    if op == "**" and type(a) is type(b) is int and abs(a) > 1 and b * math.log2(abs(a)) > _BITS:
+        raise large  # before it is computed: a tower of powers would never end
     try:
         result = _ARITHMETIC[op](a, b)
     except OverflowError:
-        raise fail("MI0301", "the result is too large for a number", span) from None
+        raise large from None
+    except ZeroDivisionError:
+        raise fail("MI0301", "division by zero", span, label="a negative power of 0") from None
+    if type(result) is int and result.bit_length() > _BITS:
+        raise large
     if not isinstance(result, (int, float)):
         raise fail("MI0301", f"`{op}` of these has no real value", span)
     return ConstV(result)

@@ -18,6 +18,7 @@ from midsl.syntax.comments import Docs
 from midsl.syntax.lexer import Token
 
 Children = list[Any]
+_TALLEST = 150  # operations inside each other; the walks of later stages are recursive
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "0": "\0"}
 _ESCAPE = re.compile(r"\\(u\{[0-9a-fA-F]{1,6}\}|.)")
 
@@ -43,10 +44,29 @@ class AstBuilder:
         self.bag = bag
         self.docs = docs
         self.errors: list[int] = []
+        self._heights: dict[int, int] = {}  # of expressions, by identity
 
     def reduce(self, action: str, children: Children, span: Span) -> Any:
         method: Callable[[Children, Span], Any] = getattr(self, "on_" + action.rstrip("_"))
-        return method(children, span)
+        node = method(children, span)
+        return self._bounded(node, children, span) if isinstance(node, ast.Expr) else node
+
+    def _bounded(self, node: ast.Expr, children: Children, span: Span) -> ast.Expr:
+        """Cut an expression that is taller than later walks can climb: `1 + 1 + 1 + ...` opens no bracket."""
+        height = 1 + max((self._heights.get(id(c), 0) for c in children), default=0)
+        if height > _TALLEST:
+            if not any(span.start <= e <= span.end for e in self.errors):
+                self.errors.append(span.start)
+                self._refuse(
+                    "MI0101",
+                    "this is nested too deeply",
+                    span,
+                    f"more than {_TALLEST} operations, each inside the next",
+                    "bind parts of it to names with `let`",
+                )
+            node, height = ast.Name("_", span=span), 1
+        self._heights[id(node)] = height
+        return node
 
     def _sound(self, items: Children) -> tuple[Any, ...]:
         """Return the statements that hold no syntax error; those that only contain bad ones stay."""

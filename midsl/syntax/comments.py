@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from midsl.source import SourceFile, Span
 from midsl.syntax.lexer import Lexed
 
@@ -23,8 +25,8 @@ class Docs:
             line, col = source.line_col(start)
             before = source.line(line)[: col - 1]
             if before.strip():
-                end = max((e for e in ends if e <= start), default=0)
-                self._behind[line] = (end, start, text)
+                at = bisect_right(ends, start)
+                self._behind[line] = (ends[at - 1] if at else 0, start, text)
             else:
                 self._above[line] = text
 

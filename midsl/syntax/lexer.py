@@ -8,10 +8,11 @@ swallow the next one, and recovery knows where to start again.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 
-from midsl.diagnostics.model import Bag, Diagnostic
+from midsl.diagnostics.model import Bag, Diagnostic, Fix
 from midsl.source import SourceFile, Span
 from midsl.syntax.tables import END, Tables
 
@@ -159,8 +160,9 @@ def _bad(source: SourceFile, at: int, out: Lexed, bag: Bag, first: bool) -> int:
         inside = text[at + 1 : end - 1]
         span = Span(source, at, end)
         if len(inside) == end - at - 2 and end > at + 1:
-            bag.add(_unexpected(span, "strings take double quotes", f'write `"{inside}"`'))
-            out.tokens.append(Token("STRING", '"' + inside.replace('"', '\\"') + '"', at, end, first=first))
+            meant = '"' + inside.replace('"', '\\"') + '"'
+            bag.add(_unexpected(span, "strings take double quotes", f'write `"{inside}"`', meant))
+            out.tokens.append(Token("STRING", meant, at, end, first=first))
         else:
             bag.add(_unexpected(span, "a quote that opens nothing", "strings take double quotes"))
             out.tokens.append(Token(ERROR, char, at, end, first=first))
@@ -170,14 +172,14 @@ def _bad(source: SourceFile, at: int, out: Lexed, bag: Bag, first: bool) -> int:
         end += 1
     span = Span(source, at, end)
     if char == ";":
-        bag.add(_unexpected(span, "statements have no terminator", "remove it"))
+        bag.add(_unexpected(span, "statements have no terminator", "remove it", ""))
         return end
     if char.isspace() or unicodedata.category(char) in ("Cf", "Cc", "Zs"):
         name = unicodedata.name(char, "a control character").lower()
-        bag.add(_unexpected(span, f"U+{ord(char):04X}, {name}", "replace it by an ordinary space"))
+        bag.add(_unexpected(span, f"U+{ord(char):04X}, {name}", "replace it by an ordinary space", " "))
         return end
     if char == "&":
-        bag.add(_unexpected(span, "no operator of the language", _MEANT["&"]))
+        bag.add(_unexpected(span, "no operator of the language", _MEANT["&"], "and"))
         out.tokens.append(Token("_AND", "and", at, end, "_AND", first=first))
         return end
     if char.isalpha():
@@ -187,7 +189,8 @@ def _bad(source: SourceFile, at: int, out: Lexed, bag: Bag, first: bool) -> int:
         bag.add(_unexpected(span, "no letter of a name", "names are made of a-z, A-Z, 0-9 and `_`"))
     else:
         help = _MEANT.get(char, "remove it, or put it inside a string")
-        bag.add(_unexpected(span, "no operator of the language", help))
+        spelt = re.match(r"write (?:the minus sign of the keyboard: )?`([^`]+)`$", help)
+        bag.add(_unexpected(span, "no operator of the language", help, spelt.group(1) if spelt else None))
     out.tokens.append(Token(ERROR, text[at:end], at, end, first=first))
     return end
 
@@ -209,6 +212,7 @@ def _glued(source: SourceFile, at: int, end: int, bag: Bag) -> int:
     return end
 
 
-def _unexpected(span: Span, label: str, help: str) -> Diagnostic:
+def _unexpected(span: Span, label: str, help: str, meant: str | None = None) -> Diagnostic:
     shown = span.text if span.text.isprintable() and not span.text.isspace() else f"U+{ord(span.text[0]):04X}"
-    return Diagnostic("MI0103", f"unexpected `{shown}`", span, label, help=help)
+    fix = None if meant is None else Fix(span, meant)
+    return Diagnostic("MI0103", f"unexpected `{shown}`", span, label, help=help, fix=fix)

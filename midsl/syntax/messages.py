@@ -6,6 +6,7 @@ people make, by the token that was found, the one before it and what would have 
 
 from __future__ import annotations
 
+from midsl.syntax.idioms import idiom
 from midsl.syntax.lexer import DECLARATIONS, STATEMENTS, Token
 from midsl.syntax.tables import END, Tables
 
@@ -115,9 +116,12 @@ def slip(
             f"`{text}` is a reserved word and cannot be a name",
             f"choose another name, such as `{text}_` or `my_{text}`",
         )
+    if habit := idiom(found, before, after, {"a string"} if expected == {"STRING"} else texts, opener):
+        return "", *habit
     if name in _FOREIGN and before and before.type == "NAME" and found.type in ("NAME", "STRING", "TNAME"):
         return "", f"`{name}` is not a word of the language", _FOREIGN[name]
-    if text in _FOREIGN and not ({"return", "for"} & {text} & texts) and found.first:
+    opens = found.first or name in ("{", "}")
+    if text in _FOREIGN and not ({"return", "for"} & {text} & texts) and opens:
         return "", f"`{text}` does not open a statement", _FOREIGN[text]
     if text in _CONSTANTS:
         return "", f"`{text}` is spelled differently here", f"write {_CONSTANTS[text]}"
@@ -168,7 +172,7 @@ def slip(
         return "", "", "`do { ... }` goes with a run: `run m on d do { site := value }`"
     if text == "|" and name == "|":
         return "", "`||` is no operator", "conditions are joined by `or`, sites by `|`"
-    if text == "/" and (name == "/" or (after and after.text == "/")):
+    if text == "/" and after and after.text == "/":
         return "", "`//` is no operator", "a comment starts with `#`"
     return _by_context(found, before, after, texts, expected, opener, tables)
 

@@ -8,10 +8,11 @@ are kept in `Module.broken`, so that later checks can stay silent about them.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
-from midsl.diagnostics.model import Bag, Diagnostic, Label
+from midsl.diagnostics.model import Bag, Diagnostic, Fix, Label
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.build import AstBuilder
@@ -113,7 +114,8 @@ class _Parser:
         if first.text == "language" and [t.text for t in line[:2]] == ["language", "mi"]:
             if len(line) == 2 or line[2].type != "INT":
                 span = self._span(line[-1])
-                self._no_edition(span, "the number of the edition is missing")
+                fix = Fix(span, f"{span.text} {EDITIONS[-1]}") if len(line) == 2 else None
+                self._no_edition(span, "the number of the edition is missing", fix)
                 rest = 2
             elif line[2].text not in map(str, EDITIONS):
                 known = one_of([f"`language mi {n}`" for n in EDITIONS])
@@ -133,7 +135,8 @@ class _Parser:
             self._no_edition(self._span(line[-1]), "not an edition of the language")
             rest = len(line)
         else:
-            self._no_edition(self._span(first), "the edition belongs before this")
+            line_one = Fix(Span(self.source, 0, 0), f"language mi {EDITIONS[-1]}\n")
+            self._no_edition(self._span(first), "the edition belongs before this", line_one)
             rest = 0
         place = first.start
         made = [("language", "_LANGUAGE"), ("mi", "_MI"), (str(EDITIONS[-1]), "INT")]
@@ -141,7 +144,7 @@ class _Parser:
             self.machine.feed(Token(kind, text, place, place))
         return rest
 
-    def _no_edition(self, span: Span, label: str) -> None:
+    def _no_edition(self, span: Span, label: str, fix: Fix | None = None) -> None:
         self.bag.add(
             Diagnostic(
                 "MI0104",
@@ -149,6 +152,7 @@ class _Parser:
                 span,
                 label,
                 help=f"make the first line `language mi {EDITIONS[-1]}`",
+                fix=fix,
             )
         )
 
@@ -180,7 +184,10 @@ class _Parser:
             if token.type == END or token.hard or token.text in _CLOSE.values():
                 notes = (Label(self._span(opener), f"this `{opener.text}` is still open"),)
         self.builder.errors += [token.start, self.tokens[at].start]
-        self.bag.add(Diagnostic(code, message, self._span(token), f"expected {options}", notes, help))
+        span = self._span(token)
+        meant = re.fullmatch(r"write `([^` ]+)`( here)?", help)  # one word, in place of what was found
+        fix = Fix(span, meant.group(1)) if meant else None
+        self.bag.add(Diagnostic(code, message, span, f"expected {options}", notes, help, fix=fix))
 
     def _opener(self, at: int) -> Token | None:
         """Return the innermost bracket that is open before a token."""

@@ -158,6 +158,7 @@ def test_json() -> None:
         "label": "l",
         "notes": [note],
         "help": "h",
+        "fix": None,
     }
     assert got[1]["file"] is None and got[1]["line"] is None
     assert json.loads(json.dumps(got)) == got

@@ -78,3 +78,8 @@ def test_a_missing_file_and_a_good_one(tmp_path: Path) -> None:
 def test_one_form_at_a_time(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["check", str(tmp_path / "x.mi"), "--json", "--sarif"])
     assert done.exit_code == 2 and "give one of them" in done.output
+
+
+def test_a_lint_has_its_rule_too() -> None:
+    (rule,) = render_sarif([Diagnostic("L05", "m", severity="warning")])["runs"][0]["tool"]["driver"]["rules"]
+    assert rule["id"] == "L05" and rule["help"]["text"].startswith("# L05: ")

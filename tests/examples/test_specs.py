@@ -66,7 +66,7 @@ def test_head_patching_agrees_with_the_oracle() -> None:
 @needs_bpe
 def test_head_patching_can_fail(tmp_path: Path) -> None:
     """Patched from the corrupt run, the layers restore nothing."""
-    spec = changed(HEADS, tmp_path, "do { x := clean }", "do { x := corrupt }")
+    spec = changed(HEADS, tmp_path, "do { x := clean }", "do { x := run m on d.corrupt }")
     done = midsl("run", spec, "-p", f"tokenizer={GPT2_BPE}", "-p", "n=4", "--store", tmp_path / "store")
     assert done.exit_code == 3, done.output
     assert "✗ expect all(left < 1e-3)" in done.output

@@ -1,0 +1,39 @@
+"""L03: without a dose of zero a steering curve has no origin, and a broken edit looks like an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from midsl.sema.lints.view import Finding, View, is_zero, walk
+from midsl.syntax import ast
+
+
+def find(view: View) -> Iterator[Finding]:
+    """Edits `self + dose * ...` whose dose is swept over a list without 0."""
+    for body in view.bodies:
+        for _, edit in body.edits:
+            for node in walk(edit.value):
+                if not isinstance(node, ast.Binary) or node.op not in ("+", "-"):
+                    continue
+                if not isinstance(node.left, ast.SelfRef):
+                    continue
+                for name in walk(node.right):
+                    clause = body.clauses.get(name.id) if isinstance(name, ast.Name) else None
+                    doses = clause.source if clause is not None else None
+                    if (
+                        isinstance(doses, ast.ListExpr)
+                        and _numbers(doses)
+                        and not any(map(is_zero, doses.items))
+                    ):
+                        yield Finding(
+                            "steering without a dose of zero",
+                            doses.span,
+                            "none of these leaves the run as it was",
+                            "add 0.0 and expect that nothing changes there",
+                        )
+
+
+def _numbers(doses: ast.ListExpr) -> bool:
+    """Whether a list holds numbers that add up to doses, and not labels or indices."""
+    inner = [x.operand if isinstance(x, ast.Unary) else x for x in doses.items]
+    return bool(inner) and all(isinstance(x, ast.Literal_) and type(x.value) in (int, float) for x in inner)

@@ -1,0 +1,26 @@
+"""L04: a sparse autoencoder scores well on many things by being large; a random one tells how many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from midsl.sema.lints.view import Finding, View, callee, walk
+from midsl.syntax import ast
+
+
+def find(view: View) -> Iterator[Finding]:
+    """Autoencoders that reports read, in a file without a control or a random dictionary."""
+    if view.has_control or any("random" in callee(n) for n in view.nodes if isinstance(n, ast.Call)):
+        return
+    for b in view.calls("sae", "transcoder", "crosscoder"):
+        if b.role != "decomposition":
+            continue
+        reports = [r for body in view.bodies for r in body.all(ast.Report)]
+        bodies = [n for body in view.bodies for r in body.all(ast.Report) for n in body.reach(r)]
+        if reports and any(isinstance(n, ast.Name) and n.id == b.name for n in walk(tuple(bodies))):
+            yield Finding(
+                f"scores of `{b.name}` stand alone",
+                b.name_span,
+                "no control tells what a random dictionary of this size would score",
+                "add `control rnd = random_dictionary(...)`, or a dictionary that is not fitted beside it",
+            )

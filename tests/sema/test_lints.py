@@ -1,0 +1,108 @@
+"""Each lint finds what its page shows, keeps quiet on the mended one, and can be allowed with a reason."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from midsl.diagnostics.codes import LINTS
+from midsl.diagnostics.model import Bag, Diagnostic
+from midsl.resources import resource_dir
+from midsl.sema.check import check_text
+from midsl.sema.lints.run import FINDERS, lint
+from midsl.source import SourceFile
+from midsl.syntax.parse import parse
+
+PAGES = resource_dir("grammar") / "errors"
+FENCE = re.compile(r"^```(mi lint|mi quiet)\n(.*?)^```$", re.M | re.S)
+HEADINGS = ["What it means", "Why it matters", "Example", "How to mend it"]
+
+
+def said(text: str) -> list[Diagnostic]:
+    bag = Bag()
+    tree = parse(SourceFile("a.mi", text), bag)
+    assert tree is not None and not bag.errors
+    return lint(tree)
+
+
+def codes(text: str) -> set[str]:
+    return {d.code for d in said(text)}
+
+
+def example(code: str, kind: str) -> str:
+    text = (PAGES / f"{code}.md").read_text(encoding="utf-8")
+    return next(str(body) for found, body in FENCE.findall(text) if found == kind)
+
+
+@pytest.mark.parametrize("code", sorted(LINTS))
+def test_its_page(code: str) -> None:
+    text = (PAGES / f"{code}.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# {code}: {LINTS[code]}\n")
+    assert re.findall(r"^## (?!allow)(.*)$", re.sub(r"```.*?```", "", text, flags=re.S), re.M) == HEADINGS
+
+
+@pytest.mark.parametrize("code", sorted(LINTS))
+def test_the_bad_example_is_found_and_the_good_one_is_not(code: str) -> None:
+    found = [d for d in said(example(code, "mi lint")) if d.code == code]
+    assert found
+    assert all(d.severity == "warning" and d.label and d.help for d in found)
+    assert code not in codes(example(code, "mi quiet"))
+
+
+@pytest.mark.parametrize("code", sorted(FINDERS))
+@pytest.mark.parametrize("where", ["above", "behind", "around"])
+def test_a_reason_silences_it_in_place(code: str, where: str) -> None:
+    text = example(code, "mi lint")
+    at = next(d for d in said(text) if d.code == code).span
+    line = at.source.line_col(at.start)[0] - 1
+    lines = text.splitlines()
+    if where == "around":
+        while not re.match(r"experiment|model|data|basis|decomposition", lines[line]):
+            line -= 1
+    comment = f"## allow({code}): the reason"
+    if where == "behind":
+        lines[line] += "  " + comment
+    else:
+        lines.insert(line, comment)
+    quiet = codes("\n".join(lines) + "\n")
+    assert code not in quiet and "L00" not in quiet
+
+
+@pytest.mark.parametrize(
+    "comment", ["allow(L12)", "allow(L12):", "allow(L99): no such", "allow(L03): not at this place"]
+)
+def test_an_allow_that_does_nothing_is_told(comment: str) -> None:
+    text = f"language mi 1\n## {comment}\nlet unused = 1\nexperiment e {{ report one = 1 }}\n"
+    assert {"L00", "L12"} == codes(text)
+
+
+def test_an_allow_speaks_for_its_statement_alone() -> None:
+    text = "language mi 1\n## allow(L12): later\nlet a = 1\nlet b = 2\nexperiment e { report one = 1 }\n"
+    assert [d.span.text for d in said(text)] == ["b"]
+
+
+def test_an_allow_in_a_string_is_a_string() -> None:
+    assert codes('language mi 1\nexperiment e { expect true, "## allow(L12): x" }\n') == set()
+
+
+def test_checking_warns_and_is_not_refused() -> None:
+    bag = check_text("language mi 1\nlet unused = 1\nexperiment e { report one = 1.0 }\n")
+    assert [d.code for d in bag] == ["L12"] and not bag.errors
+
+
+def test_errors_come_without_lints() -> None:
+    """A broken spec has one thing to say at a time."""
+    bag = check_text("language mi 1\nlet unused = 1\nexperiment e { report one = nothing }\n")
+    assert [d.code for d in bag] == ["MI0201"]
+
+
+@pytest.mark.parametrize("path", sorted(resource_dir("examples").rglob("*.mi")), ids=lambda p: p.stem)
+def test_our_examples_have_nothing_to_be_told(path: Path) -> None:
+    assert not codes(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("path", sorted(resource_dir("stdlib").rglob("*.mi")), ids=lambda p: p.stem)
+def test_a_library_is_not_asked_who_uses_it(path: Path) -> None:
+    assert not codes(path.read_text(encoding="utf-8"))
