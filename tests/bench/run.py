@@ -21,16 +21,17 @@ import click
 import numpy as np
 
 HERE = Path(__file__).parent
-WORKLOADS = ("w1", "w2", "w2last", "w3", "w6")
+WORKLOADS = ("w1", "w2", "w2last", "w3", "w4", "w6")
 PEERS = {"hooks": "hooks.py", "tl": "tl.py", "nnsight": "nns.py"}
 TOLERANCE = 1e-5
 
 
-def write_inputs(folder: Path, params: dict[str, str]) -> None:
+def write_inputs(folder: Path, spec: str, params: dict[str, str]) -> None:
     """The model and the rows of the specs, as files that every worker reads."""
     from midsl.plan.driver import compile_spec
 
-    compiled = compile_spec(HERE / "w1.mi", params)
+    folder.mkdir()
+    compiled = compile_spec(HERE / f"{spec}.mi", params)
     ((_, model),) = compiled.program.models
     ((_, data),) = compiled.program.datas
     compiled.binder.loaded(model).module.save_pretrained(folder / "model")  # type: ignore[operator]
@@ -83,15 +84,17 @@ def main(
     given = dict(p.split("=", 1) for p in params)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        write_inputs(Path(folder), given)
+        for name in ("w1", "w4"):
+            write_inputs(Path(folder) / name, name, given)
         for _ in range(rounds):
             for name in workloads:
+                inputs = str(Path(folder) / ("w4" if name == "w4" else "w1"))
                 ours = [sys.executable, "-m", "tests.bench.ours", name, *params]
                 results.setdefault(name, {}).setdefault("midsl", []).append(worker(ours))
                 for peer, python in pythons.items():
                     for idiom in ("typical", "fast"):
                         script = HERE / "peers" / PEERS[peer]
-                        found = worker([python, str(script), folder, name, idiom, str(points)])
+                        found = worker([python, str(script), inputs, name, idiom, str(points)])
                         results[name].setdefault(f"{peer} {idiom}", []).append(found)
                 click.echo(
                     f"{name}: {len(results[name]['midsl'])} rounds, load {os.getloadavg()[0]:.1f}", err=True

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 
 STRENGTHS = [float(k) for k in (*range(-10, 0), *range(1, 11))]
+CAPTURED = (4, 8)
+"""The blocks of which w4 captures four places each."""
 DIRECTION = 17
 """The row of W_U that w6 adds."""
 
@@ -78,6 +80,16 @@ def timed(
         values[i] = each(state, every[i])
     per = (time.process_time() - began) / len(chosen)
     return {"fixed": fixed, "each": per, "total": fixed + per * len(every), "values": values}
+
+
+def whole(once: Callable[[], torch.Tensor]) -> dict[str, Any]:
+    """A workload without points: run it once to warm up, and once more."""
+    once()
+    began = time.process_time()
+    found = once()
+    spent = time.process_time() - began
+    values = {i: float(v) for i, v in enumerate(found.flatten())}
+    return {"fixed": spent, "each": 0.0, "total": spent, "values": values}
 
 
 def main(workers: dict[tuple[str, str], Callable[[Inputs, int], dict[str, Any]]], version: str) -> None:

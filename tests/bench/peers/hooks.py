@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import DIRECTION, Inputs, main, points, timed
+from common import CAPTURED, DIRECTION, Inputs, main, points, timed, whole
 
 
 def run(model: Any, tokens: torch.Tensor, fast: bool) -> torch.Tensor:
@@ -111,12 +111,49 @@ def attribution(fast: bool) -> Any:
                 rows.append(product.reshape(*product.shape[:2], heads, -1).sum((0, 1, 3)))
             return torch.stack(rows)
 
-        once()
-        began = time.process_time()
-        found = once()
-        spent = time.process_time() - began
-        values = {i: float(v) for i, v in enumerate(found.flatten())}
-        return {"fixed": spent, "each": 0.0, "total": spent, "values": values}
+        result: dict[str, Any] = whole(once)
+        return result
+
+    return work
+
+
+class Stop(Exception):
+    """Raised after the deepest place: nothing further is needed."""
+
+
+def capture(fast: bool) -> Any:
+    """A worker for w4; `fast` stops after block 8."""
+
+    def work(inputs: Inputs, k: int) -> dict[str, Any]:
+        model = inputs.load().requires_grad_(False)
+        kept: dict[str, torch.Tensor] = {}
+
+        def stop(*_: Any) -> None:
+            raise Stop
+
+        for b in CAPTURED:
+            block = model.transformer.h[b]
+            block.register_forward_pre_hook(
+                lambda _, a, b=b: kept.__setitem__(f"resid_pre_{b}", a[0].clone())
+            )
+            for name, place in (("attn_out", block.attn), ("mlp_out", block.mlp), ("resid_post", block)):
+                place.register_forward_hook(
+                    lambda _, a, out, b=b, name=name: kept.__setitem__(
+                        f"{name}_{b}", (out[0] if isinstance(out, tuple) else out).clone()
+                    )
+                )
+        if fast:
+            model.transformer.h[max(CAPTURED)].register_forward_hook(stop)
+
+        def once() -> torch.Tensor:
+            kept.clear()
+            with torch.no_grad(), contextlib.suppress(Stop):
+                run(model, inputs.clean, fast)
+            assert len(kept) == 4 * len(CAPTURED)
+            return kept["resid_post_8"].mean((0, 2))
+
+        result: dict[str, Any] = whole(once)
+        return result
 
     return work
 
@@ -128,4 +165,5 @@ if __name__ == "__main__":
         (w, i): sweep(w, i == "fast") for w in ("w1", "w2", "w2last", "w6") for i in ("typical", "fast")
     }
     workers |= {("w3", i): attribution(i == "fast") for i in ("typical", "fast")}
+    workers |= {("w4", i): capture(i == "fast") for i in ("typical", "fast")}
     main(workers, f"transformers {transformers.__version__}")

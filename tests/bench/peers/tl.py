@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from common import DIRECTION, Inputs, main, points, timed
+from common import CAPTURED, DIRECTION, Inputs, main, points, timed, whole
 
 
 def load(inputs: Inputs) -> Any:
@@ -122,12 +121,30 @@ def attribution(fast: bool) -> Any:
                 rows.append(((clean[name_of("w3", i)] - x.detach()) * x.grad).sum((0, 1, 3)))
             return torch.stack(rows)
 
-        once()
-        began = time.process_time()
-        found = once()
-        spent = time.process_time() - began
-        values = {i: float(v) for i, v in enumerate(found.flatten())}
-        return {"fixed": spent, "each": 0.0, "total": spent, "values": values}
+        result: dict[str, Any] = whole(once)
+        return result
+
+    return work
+
+
+def capture(fast: bool) -> Any:
+    """A worker for w4; `fast` stops after block 8."""
+
+    def work(inputs: Inputs, k: int) -> dict[str, Any]:
+        model = load(inputs).requires_grad_(False)
+        ends = ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
+        names = [f"blocks.{b}.{e}" for b in CAPTURED for e in ends]
+
+        def once() -> torch.Tensor:
+            more: dict[str, Any] = {"stop_at_layer": max(CAPTURED) + 1} if fast else {}
+            with torch.no_grad():
+                _, kept = model.run_with_cache(inputs.clean, names_filter=names, **more)
+            assert len(kept) == len(names)
+            found: torch.Tensor = kept["blocks.8.hook_resid_post"].mean((0, 2))
+            return found
+
+        result: dict[str, Any] = whole(once)
+        return result
 
     return work
 
@@ -139,4 +156,5 @@ if __name__ == "__main__":
         (w, i): sweep(w, i == "fast") for w in ("w1", "w2", "w2last", "w6") for i in ("typical", "fast")
     }
     workers |= {("w3", i): attribution(i == "fast") for i in ("typical", "fast")}
+    workers |= {("w4", i): capture(i == "fast") for i in ("typical", "fast")}
     main(workers, f"transformer-lens {version('transformer-lens')}")
