@@ -1,8 +1,8 @@
 """The fewest FLOPs that each workload can be answered with, exactly and for any data: what plans are held to.
 
-D width, L layers, T tokens, n pairs, H heads. A block costs 24 D^2 a token. The last layer needs keys and values
-of the rows that changed, and then one query row: `tail`. A patched row of the stream needs no q, k, v of its own
-in the layer where it is patched. Attention itself comes on top: at most T / 6D of the rest.
+D width, L layers, T tokens, n pairs, H heads. A block costs 24 D^2 a token. The last layer needs keys and
+values of the rows that changed, and then one query row: `tail`. A patched row of the stream needs no q, k, v
+of its own in the layer where it is patched. Attention itself comes on top: at most T / 6D of the rest.
 """
 
 from __future__ import annotations
