@@ -71,6 +71,16 @@ def swept_columns(report: ir.Report, sweep: ir.Sweep) -> tuple[int, ...]:
     return tuple(i for i, a in enumerate(sweep.axes) if (a.name, a.owner) in have)
 
 
+def saved_axes(save: ir.Save) -> tuple[str, ...]:
+    """The axes of a saved tensor, in order: the sweeps', then the value's own."""
+    report = save.as_report
+    names = []
+    for s in save.sweeps:
+        kept = swept_columns(report, s) if len(s.axes) == len(s.columns) else (0,)
+        names += [s.axes[i].name for i in kept]
+    return (*names, *(a.name for a in left_axes(report)))
+
+
 def key_columns(report: ir.Report) -> tuple[str, ...]:
     """The key columns of a report's table, in order: `batch` is called `example`."""
     names = [s.columns[i] for s in report.sweeps for i in swept_columns(report, s)]

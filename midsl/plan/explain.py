@@ -47,6 +47,13 @@ class Explanation:
     naive: Totals
     optimised: Totals
     least: Totals
+    calls: int = 0
+    """Operations that it calls, about."""
+
+    @property
+    def seconds(self) -> float:
+        """About how long it will take here, once models are loaded."""
+        return seconds(self.optimised.flops, self.calls)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -64,7 +71,7 @@ class Explanation:
             "naive": self.naive.as_dict(),
             "optimised": self.optimised.as_dict(),
             "least": self.least.as_dict(),
-            "seconds": round(seconds(self.optimised.flops), 4),
+            "seconds": round(self.seconds, 4),
         }
 
     def as_text(self) -> str:
@@ -81,8 +88,9 @@ class Explanation:
         less = self.naive.flops / self.optimised.flops if self.optimised.flops else 1.0
         out.append(f"naive      {_counts(self.naive)}")
         out.append(f"optimised  {_counts(self.optimised, self.least)}  ({less:.1f}x fewer FLOPs)")
-        about = shown(seconds(self.optimised.flops))
-        out.append(f"time       about {about} once models are loaded, at {si(flops_per_second())}FLOP/s")
+        out.append(
+            f"time       about {shown(self.seconds)} once models are loaded, {si(flops_per_second())}FLOP/s"
+        )
         out.append(f"peak       {human(self.optimised.peak_bytes)} beside the weights")
         return "\n".join(out)
 
@@ -163,7 +171,8 @@ def explain(compiled: Compiled, kept: Mapping[str, str] | None = None) -> Explan
         if x.counts is not None:
             most.add(x.counts)
             least.add(x.least or x.counts)
-    return Explanation(found, passes, totals(_naive(compiled)), most, least)
+    calls = sum(map(session.calls, compiled.plan.runs))
+    return Explanation(found, passes, totals(_naive(compiled)), most, least, calls)
 
 
 def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:

@@ -21,7 +21,7 @@ from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
 from midsl.plan.explain import Explanation, explain, si
 from midsl.plan.reuse import reuse_from
 from midsl.plan.saved import Saved
-from midsl.plan.speed import seconds, shown
+from midsl.plan.speed import shown
 from midsl.show.results import PlotOf, render_results, sql_hint
 from midsl.show.vega import to_json, vega
 from midsl.store.db import Store
@@ -137,6 +137,12 @@ def _print(
     for s in execution.stages:
         for x in s.saves:
             console.print(f"saved {x.about()}", highlight=False)
+    taken = {c.reused_from for s in execution.stages for c in s.cells if c.kind == "reuse"}
+    if taken:
+        names = ", ".join(s.experiment for s in execution.stages for c in s.cells if c.kind == "reuse")
+        console.print(
+            f"unchanged since run {', '.join(map(str, taken))}: {names}", style="dim", highlight=False
+        )
     console.print(beside(execution, explained), style="dim", highlight=False, soft_wrap=True)
     render_results(tables, checks, plots, console, hint, spec=compiled.program.name, store=folder)
     if len(warnings):
@@ -148,7 +154,7 @@ def beside(execution: Execution, explained: Explanation) -> str:
     done, said = execution.totals, explained.optimised
     ran = sum(c.seconds for s in execution.stages for c in s.cells if c.kind == "run")
     least = f"{si(explained.least.flops)}.." if explained.least.flops != said.flops else ""
-    about = shown(seconds(said.flops))
+    about = shown(explained.seconds)
     return (
         f"predicted {said.forwards} forwards, {least}{si(said.flops)}FLOP, about {about}; "
         f"executed {done.forwards} forwards, {si(done.flops)}FLOP in {shown(ran)}"

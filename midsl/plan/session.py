@@ -361,6 +361,14 @@ class Session:
             self.costs[id(step)] = totals
         return totals
 
+    def calls(self, step: RunStep) -> int:
+        """How many operations a run calls, about; 0 before its points are known."""
+        if not self.known(step) or self.idle(step):
+            return 0
+        pieces = self.prepare(step).pieces
+        lowered = [x.lowered.lowered if isinstance(x.lowered, Rowed) else x.lowered for x in pieces]
+        return sum(len(x.runner.nodes) for x in lowered if isinstance(x, Lowered))
+
     def packs(self, model: ir.Node) -> bool:
         """Whether the runs of a model have enough rows, as far as is known, to pack its weights for."""
         if model.digest not in self.packing:

@@ -15,6 +15,8 @@ from midsl.backends.packed import Weights, at_hand
 
 SHARE = 0.75
 """The part of a run's time that its products take, about."""
+CALL = 30e-6
+"""Seconds that calling an operation takes, whatever it does: what small models spend their time on."""
 ROWS, WIDTH = 512, 768
 
 
@@ -35,9 +37,9 @@ def flops_per_second() -> float:
     return 2 * ROWS * WIDTH * WIDTH / best
 
 
-def seconds(flops: float) -> float:
-    """About how long a plan of so many FLOPs will take here, models loaded and exported."""
-    return flops / (flops_per_second() * SHARE)
+def seconds(flops: float, calls: int = 0) -> float:
+    """About how long a plan of so many FLOPs in so many calls will take here, models loaded and exported."""
+    return flops / (flops_per_second() * SHARE) + calls * CALL
 
 
 def shown(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from midsl.ir import nodes as ir
-from midsl.ir.program import key_columns
+from midsl.ir.program import key_columns, saved_axes
 from midsl.sema.check import Checked
 
 
@@ -17,7 +17,7 @@ def summarise(checked: Checked) -> list[dict[str, Any]]:
     for x in checked.program.experiments:
         for sink in x.sinks:
             if isinstance(sink, ir.Save):
-                axes = key_columns(sink.as_report)
+                axes = saved_axes(sink)
                 text = f"{x.name}.{sink.name}[{', '.join(axes)}] (saved)"
                 found.append({"experiment": x.name, "saved": sink.name, "axes": list(axes), "text": text})
             if isinstance(sink, ir.Report):

@@ -74,7 +74,7 @@ def test_what_is_saved_is_not_taken_from_another_run(cli: Cli, home: Home, done:
 
 def test_check_tells_their_axes(cli: Cli) -> None:
     said = cli("check", SPEC).expect(0).out.splitlines()
-    assert "e.stream[layer, example, pos, d_model] (saved)" in said
+    assert "e.stream[layer, batch, pos, d_model] (saved)" in said
     assert "e.mean[] (saved)" in said
 
 

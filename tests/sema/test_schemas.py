@@ -18,12 +18,14 @@ def test_checked_columns_are_the_columns_that_land(name: str) -> None:
     """Checked twice, from the text alone and with the data bound: one schema, and the tables have it."""
     alone = check_source(read_source(FOLDER / f"{name}.mi"), FileFacts())
     assert not alone.bag.errors
-    promised = {f"{x['experiment']}.{x['report']}": x for x in summarise(alone)}
+    promised = {f"{x['experiment']}.{x['report']}": x for x in summarise(alone) if "report" in x}
+    saved = {f"{x['experiment']}.{x['saved']}": x["axes"] for x in summarise(alone) if "saved" in x}
     compiled = load(name)
     execution = Execution(compiled)
     execution.run()
     landed = tables(execution)
     assert list(promised) == list(landed), "every report, in the order written"
+    assert saved == {x.title: list(x.axes) for s in execution.stages for x in s.saves}
     reports = {f"{s.experiment}.{s.name}": s for s in compiled.program.sinks if isinstance(s, ir.Report)}
     for report, table in landed.items():
         assert promised[report]["columns"] == list(table.keys), report
