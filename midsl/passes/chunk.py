@@ -9,6 +9,7 @@ piece that runs out of memory all the same is halved, with a warning, and so are
 from __future__ import annotations
 
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import has_self, mixes_rows
 from midsl.ir.program import Program
 from midsl.passes.base import Outcome
 from midsl.sema.facts import Facts
@@ -30,18 +31,4 @@ def chunk(program: Program, facts: Facts, outcome: Outcome) -> Program:
 
 def crosses_rows(run: ir.Forward) -> bool:
     """Whether an edit mixes what arrives at a site across rows, so that all of them must run together."""
-    return any(_mixes(n) and _has_self(n) for e in run.edits for n in ir.walk(e.value))
-
-
-def _mixes(node: ir.Node) -> bool:
-    if isinstance(node, ir.Reduce):
-        return any(a.name == "batch" for a in node.axes)
-    if isinstance(node, ir.Select):
-        return node.axis.name == "batch"
-    return isinstance(node, ir.Apply) and dict(node.attrs).get("over") == "batch"
-
-
-def _has_self(node: ir.Node) -> bool:
-    if isinstance(node, (ir.Forward, ir.Sweep, ir.Read, ir.Grad)):
-        return False
-    return isinstance(node, ir.Self) or any(map(_has_self, node.children))
+    return any(mixes_rows(n) and has_self(n) for e in run.edits for n in ir.walk(e.value))

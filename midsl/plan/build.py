@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import has_self
 from midsl.ir.program import Program
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.passes.base import Schedule
 from midsl.passes.narrow_positions import base_of
 from midsl.passes.share_prefix import boards
 from midsl.passes.stage import computed
-from midsl.plan.evaluate import generalise, has_self
+from midsl.plan.evaluate import generalise
 from midsl.plan.inputs import owner_of
 from midsl.plan.liveness import with_frees
 from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep

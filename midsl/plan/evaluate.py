@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import has_self, mixes_rows
 from midsl.ir.types import Axis, TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
@@ -313,7 +314,6 @@ def _place(axis: Axis, value: object) -> int:
     return value
 
 
-_SELF: dict[str, bool] = {}
 _READ: dict[str, frozenset[str]] = {}
 
 
@@ -330,29 +330,6 @@ def runs_read(node: ir.Node) -> frozenset[str]:
         else:
             known = frozenset().union(*map(runs_read, node.children))
         _READ[node.digest] = known
-    return known
-
-
-def mixes_rows(node: ir.Node) -> bool:
-    """Whether an operation goes across the rows of the data: each result needs more rows than its own."""
-    if isinstance(node, ir.Reduce):
-        return any(a.name == "batch" for a in node.axes)
-    if isinstance(node, ir.Select):
-        return node.axis.name == "batch"
-    return isinstance(node, ir.Apply) and dict(node.attrs).get("over") == "batch"
-
-
-def has_self(node: ir.Node) -> bool:
-    """Whether an expression mentions `self` (not inside another run's edits)."""
-    known = _SELF.get(node.digest)
-    if known is None:
-        if isinstance(node, ir.Self):
-            known = True
-        elif isinstance(node, (ir.Forward, ir.Sweep, ir.Read, ir.Grad)):
-            known = False
-        else:
-            known = any(has_self(c) for c in node.children)
-        _SELF[node.digest] = known
     return known
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import has_self
 from midsl.ir.types import TensorType
 from midsl.plan.domains import Table
 from midsl.plan.edits import EditOp
-from midsl.plan.evaluate import has_self
 from midsl.plan.inputs import owner_of
 from midsl.plan.rowplan import EditRows
 from midsl.sema.tensors import stretch

@@ -1,0 +1,30 @@
+"""What an expression needs beyond its own row: other rows of the data, or what arrives at an edited site."""
+
+from __future__ import annotations
+
+from midsl.ir import nodes as ir
+
+_SELF: dict[str, bool] = {}
+
+
+def mixes_rows(node: ir.Node) -> bool:
+    """Whether an operation goes across the rows of the data: each result needs more rows than its own."""
+    if isinstance(node, ir.Reduce):
+        return any(a.name == "batch" for a in node.axes)
+    if isinstance(node, ir.Select):
+        return node.axis.name == "batch"
+    return isinstance(node, ir.Apply) and dict(node.attrs).get("over") == "batch"
+
+
+def has_self(node: ir.Node) -> bool:
+    """Whether an expression mentions `self` (not inside another run's edits)."""
+    known = _SELF.get(node.digest)
+    if known is None:
+        if isinstance(node, ir.Self):
+            known = True
+        elif isinstance(node, (ir.Forward, ir.Sweep, ir.Read, ir.Grad)):
+            known = False
+        else:
+            known = any(has_self(c) for c in node.children)
+        _SELF[node.digest] = known
+    return known
