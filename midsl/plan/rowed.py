@@ -350,9 +350,19 @@ class Rowed:
         for name in self.wanted:
             value = run.dense(self.named[name], torch.zeros(1, dtype=torch.int64))
             if name not in self.kept:
-                shape = (self.real.shape[1], *value.shape[1:])
-                self.kept[name] = value.new_zeros(shape)
-            self.kept[name][rows] = value
+                every = self._examples(name, slice(0, self.real.shape[1]))
+                self.kept[name] = value.new_zeros(every.stop, *value.shape[1:])
+            self.kept[name][self._examples(name, rows)] = value
+
+    def taken(self, name: str, rows: slice) -> Tensor | None:
+        """What is kept of a node for some examples; None if it is not kept."""
+        kept = self.kept.get(name)
+        return None if kept is None else kept[self._examples(name, rows)]
+
+    def _examples(self, name: str, rows: slice) -> slice:
+        """Where some examples stand along the first dimension of a node: it may hold their positions too."""
+        each = self.real.shape[2] if self.rowwise.dims[self.named[name]].flat is not None else 1
+        return slice(rows.start * each, rows.stop * each)
 
     def mark(self) -> object:
         """What `back_to` needs to undo a chunk that did not come to its end."""
@@ -384,8 +394,7 @@ class Taken:
             return None
         name = _name(node, self.of.lowered.stable)
         if name is not None:
-            kept = self.of.base.kept.get(name)
-            return None if kept is None else kept[self.rows]
+            return self.of.base.taken(name, self.rows)
         if isinstance(node.target, EditOp):  # the base run has no edit there
             return self(node.all_input_nodes[0])
         if node not in self.made:
