@@ -83,6 +83,7 @@ class Executor:
             fired.update(done)
             before = piece
 
+        apart = not step.grads and not crosses_rows(step.run)  # whether rows may run without each other
         pieces = list(reversed(p.pieces))
         p.pieces.clear()  # those that are done, as they were done
         while pieces:
@@ -91,13 +92,13 @@ class Executor:
             try:
                 do(piece)
             except (MemoryError, RuntimeError) as err:
-                halves = piece.halves(not step.grads and not crosses_rows(step.run))
+                halves = piece.halves(apart)
                 if halves is None or not out_of_memory(err):
                     raise
                 piece.lowered.back_to(marks)
                 before = None
                 self._tell(step, piece)
-                pieces = [half for x in pieces for half in reversed(x.halves(True) or (x,))]
+                pieces = [half for x in pieces for half in reversed(x.halves(apart) or (x,))]
                 pieces += reversed(halves)
                 continue
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from midsl.backends.rows import RowRun
 from midsl.diagnostics.model import Bag, MiError
 from midsl.plan.driver import Execution
 from midsl.plan.lower import Lowered
+from midsl.plan.memory import Budget
 from midsl.plan.rowed import Rowed
 from tests.plan.corpus import cells, planned, tables
+from tests.plan.test_counts import small
 
 SPECS = ("head_patching", "positions", "resid_by_position", "nested_runs")
 
@@ -61,6 +64,24 @@ def test_pieces_are_halved(name: str, off: tuple[str, ...], monkeypatch: pytest.
     told = [d for d in compiled.bag if d.code == "MI0705"]
     assert told and all(d.severity == "warning" for d in told)
     assert len({(d.message, d.span) for d in told}) == len(told), "once for each run"
+
+
+def test_rows_that_need_each_other_stay_together(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only lanes are halved where an edit goes across the batch, in the pieces still to come as well."""
+    body = """  sweep k in [0.0, 1.0, 2.0]
+  let flat = run m on d.clean do { m.blocks[0].resid_post := k * mean(self, over: batch) }
+  report x = mean(flat[m.blocks[1].resid_post], over: [batch, pos, d_model])"""
+    compiled = small(tmp_path, body)
+    rows = len(compiled.binder.part(compiled.plan.runs[-1].run.data))
+    monkeypatch.setattr(Budget, "rows", lambda self, *rest: 2 * rows)  # two lanes at once, then the third
+    plain = Execution(compiled)
+    plain.run()
+    failed = tight(monkeypatch, rows)
+    other = Execution(compiled)
+    other.run()
+    assert failed
+    for a, b in zip(tables(plain)["e.x"].value, tables(other)["e.x"].value, strict=True):
+        assert a == pytest.approx(b, abs=1e-6)
 
 
 def test_a_single_row_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
