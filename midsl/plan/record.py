@@ -20,7 +20,6 @@ from midsl.models.loaded import LoadedModel
 from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
 from midsl.plan.explain import Explanation, explain, si
 from midsl.plan.reuse import reuse_from
-from midsl.plan.saved import Saved
 from midsl.plan.speed import shown
 from midsl.show.results import PlotOf, render_results, sql_hint
 from midsl.show.vega import to_json, vega
@@ -64,9 +63,8 @@ def run_and_store(
             )
             for p, t in stage.plots
         ]
-        saves = [save_file_of(s, store.root / "runs") for s in stage.saves]
-        fingerprint = reused.fingerprints.get(stage.experiment)
-        try:
+        with tempfile.TemporaryDirectory(dir=store.root / "runs", prefix=".saving-") as beside_runs:
+            saves = [s.artifact(Path(beside_runs)) for s in stage.saves]
             writer.stage(
                 stage.experiment,
                 stage.tables,
@@ -74,12 +72,8 @@ def run_and_store(
                 stage.cells,
                 [*plots, *saves],
                 fresh,
-                fingerprint,
+                reused.fingerprints.get(stage.experiment),
             )
-        finally:
-            for s in saves:
-                assert s.path is not None
-                s.path.unlink(missing_ok=True)
 
     try:
         execution.load()
@@ -113,14 +107,6 @@ def run_and_store(
     return code
 
 
-def save_file_of(saved: Saved, folder: Path) -> Artifact:
-    """A saved tensor in a file beside the runs, for the store to take in."""
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".safetensors", prefix=".saving-", delete=False) as f:
-        path = Path(f.name)
-    saved.write(path)
-    return Artifact("tensors", saved.title, path=path)
-
-
 def click_json(value: Any) -> None:
     """One JSON document on stdout."""
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
@@ -137,12 +123,12 @@ def _print(
     for s in execution.stages:
         for x in s.saves:
             console.print(f"saved {x.about()}", highlight=False)
-    taken = {c.reused_from for s in execution.stages for c in s.cells if c.kind == "reuse"}
-    if taken:
-        names = ", ".join(s.experiment for s in execution.stages for c in s.cells if c.kind == "reuse")
-        console.print(
-            f"unchanged since run {', '.join(map(str, taken))}: {names}", style="dim", highlight=False
-        )
+    for s in execution.stages:
+        for c in s.cells:
+            if c.kind == "reuse":
+                console.print(
+                    f"{s.experiment}: unchanged since run {c.reused_from}", style="dim", highlight=False
+                )
     console.print(beside(execution, explained), style="dim", highlight=False, soft_wrap=True)
     render_results(tables, checks, plots, console, hint, spec=compiled.program.name, store=folder)
     if len(warnings):

@@ -64,10 +64,10 @@ class Results:
             else:
                 labels[s.axes[0].name] = [", ".join(map(str, p)) for p in points]
         labels |= {a.name: self._labels(a, sizes[a.name]) for a in left_axes(report)}
-        owner = next((a.owner for a in left_axes(report) if a.name == "pos"), "")
+        pos = next((a for a in left_axes(report) if a.name == "pos"), None)
         lengths = None
-        if "batch" in names and owner in self.evaluator.rows.owners:
-            lengths = self.evaluator.rows.lengths(owner).data
+        if "batch" in names and pos is not None and pos.owner in self.evaluator.rows.owners:
+            lengths = self.evaluator.rows.stretch(pos.owner, pos.span)[1].data.sum(-1)
         unit = sink.value.tensor_type.unit or ""
         return Saved(sink.experiment, sink.name, ordered.data.detach(), tuple(names), labels, unit, lengths)
 

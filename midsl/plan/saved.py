@@ -15,6 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from midsl.store.rows import Artifact
+
+LENGTHS = "lengths"
+"""What goes beside a tensor that has positions; no tensor may be saved under this name."""
+
 
 @dataclass(frozen=True, eq=False)
 class Saved:
@@ -38,11 +43,17 @@ class Saved:
     def title(self) -> str:
         return f"{self.experiment}.{self.name}"
 
+    def artifact(self, folder: Path) -> Artifact:
+        """The file, written into a folder, as the store takes it in."""
+        path = folder / f"{self.name}.safetensors"
+        self.write(path)
+        return Artifact("tensors", self.title, path=path)
+
     def write(self, path: Path) -> None:
         """Write the file."""
         tensors = {self.name: self.value.contiguous()}
         if self.lengths is not None:
-            tensors["lengths"] = self.lengths.to(torch.int64).contiguous()
+            tensors[LENGTHS] = self.lengths.to(torch.int64).contiguous()
         header = {
             "axes": json.dumps(self.axes),
             "labels": json.dumps({k: list(v) for k, v in self.labels.items()}),

@@ -22,7 +22,8 @@ from midsl.syntax import ast
 PLOT_KINDS = ("heatmap", "line", "bar", "scatter", "histogram")
 CHANNELS = ("x", "y", "color", "facet")
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""What a saved tensor may be called."""
+BESIDE = "lengths"
+"""What a saved tensor may be called, and what stands beside it in its file."""
 SINK = PlainType("Sink")
 
 
@@ -146,10 +147,8 @@ class Body:
         if not isinstance(value, (TensorV, ConstV)):
             raise fail("MI0312", "a report holds numbers", span, label=f"this is a {value.kind}")
         tensor = as_tensor(value, span)
-        free = ir.sweeps_of(tensor.node)
-        order = [s.sweep for s in self.swept.values() if s.sweep in free]
-        declared = tuple(sorted(order, key=lambda s: list(self.sweeps).index(s.name)))
-        report = ir.Report(self.name, stmt.name, tensor.node, declared, type=SINK, span=stmt.span)
+        sweeps = self._free_sweeps(tensor.node)
+        report = ir.Report(self.name, stmt.name, tensor.node, sweeps, type=SINK, span=stmt.span)
         columns = key_columns(report)
         for c in columns:
             if columns.count(c) > 1 or c in RESERVED_COLUMNS:
@@ -166,12 +165,14 @@ class Body:
 
     def _save(self, stmt: ast.Save) -> None:
         name = stmt.name or (stmt.value.id if isinstance(stmt.value, ast.Name) else None)
-        if name is None or not PLAIN.fullmatch(name):
+        if name is None or name == BESIDE or not PLAIN.fullmatch(name):
             raise fail(
                 "MI0315",
                 "a saved tensor needs a name" if name is None else f"`{name}` is no name for a tensor",
                 stmt.span,
-                label="of letters, digits, `_`, `-` and dots: it names a tensor in the store, not a path",
+                label="that is what stands beside a tensor, the real positions of each row"
+                if name == BESIDE
+                else "of letters, digits, `_`, `-` and dots: it names a tensor in the store, not a path",
                 help='write `save expr as "name"`',
             )
         if name in self.saved:
@@ -184,10 +185,14 @@ class Body:
             raise fail(
                 "MI0312", "what is saved is a tensor", stmt.value.span, label=f"this is a {value.kind}"
             )
-        free = ir.sweeps_of(value.node)
+        sweeps = self._free_sweeps(value.node)
+        self.sinks.append(ir.Save(self.name, name, value.node, sweeps, type=SINK, span=stmt.span))
+
+    def _free_sweeps(self, node: ir.Node) -> tuple[ir.Sweep, ...]:
+        """The sweeps that a value depends on, in the order written."""
+        free = ir.sweeps_of(node)
         order = [s.sweep for s in self.swept.values() if s.sweep in free]
-        declared = tuple(sorted(order, key=lambda s: list(self.sweeps).index(s.name)))
-        self.sinks.append(ir.Save(self.name, name, value.node, declared, type=SINK, span=stmt.span))
+        return tuple(sorted(order, key=lambda s: list(self.sweeps).index(s.name)))
 
     def _expect(self, stmt: ast.Expect) -> None:
         value = self._value(stmt.condition)

@@ -42,6 +42,7 @@ def test_tensors_are_in_the_store(cli: Cli, home: Home, done: Any) -> None:
     assert {s["name"]: s["axes"] for s in done["saved"]} == {
         "e.stream": ["layer", "batch", "pos", "d_model"],
         "e.pattern": ["batch", "head", "pos", "key_pos"],
+        "e.later": ["batch", "pos", "d_model"],
         "e.effect": ["layer", "head", "k", "batch"],
         "e.mean": [],
     }
@@ -49,6 +50,8 @@ def test_tensors_are_in_the_store(cli: Cli, home: Home, done: Any) -> None:
     assert tensors["stream"].shape == (2, 2, 6, 16) and tensors["stream"].dtype == np.float32
     assert tensors["lengths"].tolist() == [6, 5], "one row is shorter: its last position is padding"
     assert header["labels"]["layer"] == [0, 1] and header["labels"]["pos"] == [0, 1, 2, 3, 4, 5]
+    tensors, header = opened(home, cli, "later")
+    assert header["labels"]["pos"] == [1, 2, 3, 4, 5] and tensors["lengths"].tolist() == [5, 4]
     tensors, header = opened(home, cli, "effect")
     assert header["labels"]["k"] == [0.0, 2.0] and header["unit"] == "logit"
     (report,) = done["reports"]
@@ -61,7 +64,14 @@ def test_tensors_are_in_the_store(cli: Cli, home: Home, done: Any) -> None:
 
 def test_verify_compares_them(cli: Cli) -> None:
     reports = cli("verify", SPEC, "--json", "--exact").expect(0).json()["reports"]
-    assert {r["name"] for r in reports} == {"e.stream", "e.pattern", "e.effect", "e.mean", "e.total"}
+    assert {r["name"] for r in reports} == {
+        "e.stream",
+        "e.pattern",
+        "e.later",
+        "e.effect",
+        "e.mean",
+        "e.total",
+    }
     assert all(r["agrees"] and r["error"] < 1e-12 for r in reports)
 
 
@@ -69,7 +79,7 @@ def test_what_is_saved_is_not_taken_from_another_run(cli: Cli, home: Home, done:
     again = cli("run", SPEC, "--json").expect(0).json()
     assert again["counts"]["executed"]["forwards"] == done["counts"]["executed"]["forwards"] > 0
     count = "SELECT count(*) AS n FROM artifacts WHERE kind = 'tensors'"
-    assert cli("sql", count, "--json").expect(0).json() == [{"n": 8}]
+    assert cli("sql", count, "--json").expect(0).json() == [{"n": 10}]
 
 
 def test_check_tells_their_axes(cli: Cli) -> None:
@@ -83,4 +93,4 @@ def test_two_saves_of_a_name_in_two_experiments(cli: Cli, home: Home, tmp_path: 
     spec = home.folder / "two.mi"
     spec.write_text(text + text[text.index("experiment e") :].replace("experiment e", "experiment f"))
     saved = cli("run", spec, "--json").expect(0).json()["saved"]
-    assert len({s["name"] for s in saved}) == len(saved) == 8
+    assert len({s["name"] for s in saved}) == len(saved) == 10
