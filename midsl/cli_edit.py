@@ -1,4 +1,4 @@
-"""Commands that work on the text of specs: `fmt`. They stand apart from those that compile and run."""
+"""Commands that work on the text of specs: `fmt`, `fix`, `lsp`. Those that compile and run stand apart."""
 
 from __future__ import annotations
 

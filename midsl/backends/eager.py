@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, fx
 
-from midsl.backends.packed import followers, packed_calls, then
+from midsl.backends.packed import followers, fused, packed_calls
 
 aten = torch.ops.aten
 
@@ -165,7 +165,7 @@ class Runner:
         self.shapes = Shapes.of(module)
         self.attrs = {n: _fetch(module, str(n.target)) for n in self.nodes if n.op == "get_attr"}
         self.calls = packed_calls(self.nodes, module, self.attrs)
-        self.chains = followers(self.calls, VIEWS)
+        self.follows = followers(self.calls, VIEWS)
         self.batch = _batch_symbol(self.nodes)
         self.clean = [n for n in self.nodes if n not in self.dirty and n.op not in ("get_attr", "output")]
         self.later = [n for n in self.nodes if n in self.dirty or n.op == "output"]
@@ -251,11 +251,8 @@ class Runner:
         live = 0
         numbers = {n: self.shapes.value(v) for n, v in values.items()} if meta else {}
 
-        run, fused = set(nodes), {}
-        for product, chain in self.chains.items():
-            if product in run and run.issuperset(chain) and not keep & {product, *chain[:-1]}:
-                fused[product] = then(chain)
-        applied = {f.node for f in fused.values()}
+        thens = {} if meta else fused(self.follows, keep, set(nodes).issuperset)
+        applied = {then.node for then in thens.values()}
 
         def value_of(node: fx.Node) -> Any:
             if node.op != "get_attr":
@@ -273,7 +270,7 @@ class Runner:
             elif node in applied:  # with the product before it
                 out = args[0]
             elif node in self.calls:
-                out = self.calls[node](*args, then=fused.get(node))
+                out = self.calls[node](*args, then=thens.get(node))
             else:
                 out = target(*args, **kwargs)
             values[node] = out

@@ -9,7 +9,7 @@ enough rows to pay for it: the plan decides, not the run, so that the same plan 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -48,7 +48,11 @@ def _pack(weight: Tensor) -> Tensor:
     return packed
 
 
-def _product(x: Tensor, packed: Tensor, bias: Tensor | None, then: tuple[str, str] = ("none", "")) -> Tensor:
+NOTHING = ("none", "")
+"""What oneDNN calls no activation."""
+
+
+def _product(x: Tensor, packed: Tensor, bias: Tensor | None, then: tuple[str, str] = NOTHING) -> Tensor:
     found: Tensor = torch.ops.mkldnn._linear_pointwise(x, packed, bias, then[0], [], then[1])
     return found
 
@@ -92,13 +96,14 @@ class Weights:
             self._back = _pack(self.weight.T)
         return self._back
 
-    def __call__(self, x: Tensor, bias: Tensor | None, then: tuple[str, str] = ("none", "")) -> Tensor:
-        """x [.., in] -> [.., out], `then` through an activation; gradients go through a product alone."""
-        if x.requires_grad and torch.is_grad_enabled():
-            assert then[0] == "none"
-            found: Tensor = _Linear.apply(x, self, bias)  # type: ignore[no-untyped-call]
-            return found
+    def __call__(self, x: Tensor, bias: Tensor | None, then: tuple[str, str] = NOTHING) -> Tensor:
+        """x [.., in] -> [.., out], `then` through an activation; without gradients."""
         return _product(x, self.packed, bias, then)
+
+    def differentiable(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """The product alone, with gradients to `x`."""
+        found: Tensor = _Linear.apply(x, self, bias)  # type: ignore[no-untyped-call]
+        return found
 
 
 class Packing:
@@ -152,15 +157,15 @@ class Call:
 
     def __call__(self, *args: Any, then: Then | None = None) -> Tensor:
         x = args[self.place.x]
-        if not self.packing.on or self.weight.requires_grad or x.dtype != torch.float32:
-            found: Tensor = self.plain(*args)
-            return found if then is None else then(found)
         bias_at = self.place.bias
         bias = args[bias_at] if bias_at is not None and len(args) > bias_at else None
-        if then is None or (x.requires_grad and torch.is_grad_enabled()):
-            found = self._weights()(x, bias)
-            return found if then is None else then(found)
-        return self._weights()(x, bias, then.spelled)
+        if not self.packing.on or self.weight.requires_grad or x.dtype != torch.float32:
+            found: Tensor = self.plain(*args)
+        elif x.requires_grad and torch.is_grad_enabled():
+            found = self._weights().differentiable(x, bias)
+        else:
+            return self._weights()(x, bias, NOTHING if then is None else then.spelled)
+        return found if then is None else then(found)
 
     def _weights(self) -> Weights:
         return self.packing.get(self.name, self.weight.T if self.place.across else self.weight)
@@ -170,11 +175,17 @@ class Call:
 class Then:
     """An activation that a product may apply to its result while that is at hand.
 
-    `spelled` is what oneDNN calls it: a name and an algorithm.
+    Attributes:
+        chain: the nodes from behind the product up to the activation: views, then itself.
+        spelled: what oneDNN calls it, a name and an algorithm.
     """
 
-    node: fx.Node
+    chain: tuple[fx.Node, ...]
     spelled: tuple[str, str]
+
+    @property
+    def node(self) -> fx.Node:
+        return self.chain[-1]
 
     def __call__(self, x: Tensor) -> Tensor:
         found: Tensor = self.node.target(x, **self.node.kwargs)  # type: ignore[operator]
@@ -190,27 +201,33 @@ def _spelled(node: fx.Node) -> tuple[str, str] | None:
     return plain.get(node.target)
 
 
-def followers(calls: Mapping[fx.Node, Call], views: Collection[Any]) -> dict[fx.Node, tuple[fx.Node, ...]]:
-    """For each product, the nodes up to an activation that nothing else uses: views, then the activation."""
-    found: dict[fx.Node, tuple[fx.Node, ...]] = {}
+def followers(calls: Mapping[fx.Node, Call], views: Collection[Any]) -> dict[fx.Node, Then]:
+    """For each product, the activation that follows it, if nothing else uses what is between."""
+    found: dict[fx.Node, Then] = {}
     for product in calls:
         chain: list[fx.Node] = []
         node = product
         while len(node.users) == 1:
             (node,) = node.users
             chain.append(node)
-            if _spelled(node) is not None:
-                found[product] = tuple(chain)
+            spelled = _spelled(node)
+            if spelled is not None:
+                found[product] = Then(tuple(chain), spelled)
             if node.target not in views:
                 break
     return found
 
 
-def then(chain: Sequence[fx.Node]) -> Then:
-    """The activation at the end of a chain."""
-    spelled = _spelled(chain[-1])
-    assert spelled is not None
-    return Then(chain[-1], spelled)
+def fused(
+    follows: Mapping[fx.Node, Then], keep: Collection[fx.Node], together: Callable[[Sequence[fx.Node]], bool]
+) -> dict[fx.Node, Then]:
+    """The products that apply their activation themselves: all run `together`, nothing between is kept."""
+    kept = set(keep)
+    return {
+        product: then
+        for product, then in follows.items()
+        if not kept & {product, *then.chain[:-1]} and together((product, *then.chain))
+    }
 
 
 def packed_calls(

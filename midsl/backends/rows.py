@@ -9,7 +9,7 @@ only in attention, which is done per lane and example, against the base run's ke
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, fx
 
 from midsl.backends.eager import FLOPS, VIEWS, Counts
-from midsl.backends.packed import Call, Then, followers, then
+from midsl.backends.packed import Call, Then, followers, fused
 from midsl.backends.rowindex import Bucket, Index, gather, rectangle
 from midsl.graph.rowwise import Dims, Rowwise
 
@@ -45,12 +45,12 @@ class RowRunner:
     symbols: tuple[Any, Any]
     blocks: Mapping[str, int]
     calls: Mapping[fx.Node, Call] = field(default_factory=dict)
-    chains: Mapping[fx.Node, tuple[fx.Node, ...]] = field(init=False)
+    follows: Mapping[fx.Node, Then] = field(init=False)
     _flops: dict[fx.Node, int] = field(default_factory=dict)
     _bytes: dict[fx.Node, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.chains = followers(self.calls, VIEWS)
+        self.follows = followers(self.calls, VIEWS)
 
     def size(self, value: Any, rows: int) -> int:
         """A size of the graph for packed rows."""
@@ -224,18 +224,17 @@ class RowRun:
 
     @cached_property
     def _fused(self) -> dict[fx.Node, Then]:
-        """Products that apply the activation after them: on the same rows, and with nothing kept between."""
-        found, kept = {}, set(self.keep)
-        for product, chain in self.runner.chains.items():
-            mask = self.active.get(product)
-            same = mask is not None and all(self.active.get(n) is mask for n in chain)
-            if same and not kept & {product, *chain[:-1]}:
-                found[product] = then(chain)
-        return found
+        """Products that apply the activation after them, on the same rows."""
+
+        def same_rows(nodes: Sequence[fx.Node]) -> bool:
+            mask = self.active.get(nodes[0])
+            return mask is not None and all(self.active.get(n) is mask for n in nodes)
+
+        return fused(self.runner.follows, self.keep, same_rows)
 
     @cached_property
     def _applied(self) -> set[fx.Node]:
-        return {f.node for f in self._fused.values()}
+        return {then.node for then in self._fused.values()}
 
     def _item(self, node: fx.Node, index: Index) -> Any:
         source, which = node.args

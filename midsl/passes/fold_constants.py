@@ -50,6 +50,8 @@ def fold_constants(program: Program, facts: Facts, outcome: Outcome) -> Program:
         if not math.isfinite(found):
             return node
         outcome.hits += 1
+        if node.tensor_type.kind == "float":  # `abs` of 2 is whole, and stands for a number that is not
+            found = float(found)
         return ir.Const(found, type=node.type, span=node.span)
 
     done = program.rewrite(fold)

@@ -18,26 +18,21 @@ from midsl.sema.facts import Facts
 def reuse(program: Program, facts: Facts, outcome: Outcome) -> Program:
     """Count the experiments that may be taken from a store."""
     for x in program.experiments:
-        foreign = outside(x.sinks)
-        if any(isinstance(s, ir.Save) for s in x.sinks):
-            outcome.vetoes.append(f"{x.name} saves tensors, which stay with the run that made them")
-        elif foreign:
-            outcome.vetoes.append(f"{x.name} needs {foreign}, which is Python outside the standard library")
+        why = held_back(x.sinks)
+        if why:
+            outcome.vetoes.append(f"{x.name} {why}")
         else:
             outcome.hits += 1
     outcome.said = f"{outcome.hits} experiments may be taken from a store that has them"
     return program
 
 
-def reusable(sinks: tuple[ir.Node, ...]) -> bool:
-    """Whether an experiment may be taken from a store."""
-    return not outside(sinks) and not any(isinstance(s, ir.Save) for s in sinks)
-
-
-def outside(sinks: tuple[ir.Node, ...]) -> str:
-    """Python outside the standard library that sinks depend on; "" for none."""
+def held_back(sinks: tuple[ir.Node, ...]) -> str:
+    """Why an experiment may not be taken from a store; "" where it may."""
+    if any(isinstance(s, ir.Save) for s in sinks):
+        return "saves tensors, which stay with the run that made them"
     for node in ir.walk(*sinks):
         ref = getattr(node, "ref", "")
         if isinstance(ref, str) and ref and not ref.startswith("midsl."):
-            return ref
+            return f"needs {ref}, which is Python outside the standard library"
     return ""

@@ -22,7 +22,7 @@ Rule = Callable[[ir.Node], ir.Node]
 
 
 def simplify(program: Program, facts: Facts, outcome: Outcome) -> Program:
-    """Apply the rules until none fits, bottom-up."""
+    """Apply the rules to each node, one after the other, bottom-up."""
     hits: dict[str, int] = {}
 
     def apply(node: ir.Node) -> ir.Node:

@@ -47,8 +47,6 @@ class Executor:
 
     def run(self, step: RunStep, done: Totals) -> Iterator[int]:
         """Run all chunks of a step and keep what it leaves; yields the rows done after each chunk."""
-        if self.session.idle(step):
-            return
         p = self.session.prepare(step)
         engine = self.session.bound.engine(step.run.model)
         if isinstance(engine, ModelGraph):

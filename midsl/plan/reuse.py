@@ -13,7 +13,7 @@ from midsl import __version__
 from midsl.ir import nodes as ir
 from midsl.ir.program import Experiment, Program
 from midsl.passes.pipeline import OPTIONAL, optimise
-from midsl.passes.reuse import reusable
+from midsl.passes.reuse import held_back
 from midsl.plan.build import build
 from midsl.plan.train import trained_path
 from midsl.store.kept import KeptStage, find
@@ -68,7 +68,7 @@ def fingerprints(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> dict
 
     found = {}
     for x in _named_apart(compiled).experiments:
-        if not reusable(x.sinks):
+        if held_back(x.sinks):
             continue
         inputs = sorted({h for n in ir.walk(*x.sinks) if (h := of(n)) is not None})
         content = [FORMAT, __version__, x.name, [s.digest for s in x.sinks], inputs]

@@ -17,7 +17,7 @@ import numpy as np
 
 from midsl.store.parts import CONFIG
 from midsl.store.rows import CheckRow, ResultTable
-from midsl.store.schema import literal, quote
+from midsl.store.schema import key_in_sql, literal, quote
 from midsl.store.writer import MANIFEST
 
 
@@ -88,10 +88,7 @@ def _table(
 ) -> ResultTable:
     """A report's rows, in the order in which they were written."""
     schema = json.loads(keys)
-    picked = []
-    for key in schema:
-        name = quote(key["name"])
-        picked.append(f"{name if key['own'] else f'extra.{name}'}::{key['type']}")
+    picked = map(key_in_sql, schema)
     rows = []
     if "measurements" in files:
         rows = con.execute(

@@ -11,6 +11,9 @@ part always fits the table that it is imported into.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 SCHEMA_VERSION = 1
 
 AXES: dict[str, str] = {
@@ -161,6 +164,16 @@ def literal(text: str) -> str:
     "'it''s'"
     """
     return "'" + text.replace("'", "''") + "'"
+
+
+def key_in_sql(key: Mapping[str, Any], table: str = "") -> str:
+    """Return a key column of `measurements`, as a report's `keys` describe it, as an SQL expression.
+
+    >>> key_in_sql({"name": "layer", "type": "BIGINT", "own": True}, "m")
+    'm."layer"::BIGINT'
+    """
+    held = quote(key["name"]) if key["own"] else f"extra.{quote(key['name'])}"
+    return f"{table}.{held}::{key['type']}" if table else f"{held}::{key['type']}"
 
 
 def create_table(name: str, columns: dict[str, str]) -> str:

@@ -12,7 +12,7 @@ import json
 import duckdb
 
 from midsl.store.rows import VALUE_COLUMNS
-from midsl.store.schema import AXES, literal, quote
+from midsl.store.schema import AXES, key_in_sql, literal, quote
 
 COMPLETED = ("done", "failed_checks", "partial")
 """Statuses whose rows the views show; rows of other runs stay in `measurements`."""
@@ -115,11 +115,7 @@ def views_are_current(con: duckdb.DuckDBPyConnection) -> bool:
 
 
 def _select(experiment: str, report: str, keys: list[dict[str, str]], run: int) -> str:
-    picked = []
-    for key in keys:
-        name = quote(key["name"])
-        held = f"m.{name}" if key["own"] else f"m.extra.{name}"
-        picked.append(f"{held}::{key['type']} AS {name}")
+    picked = [f"{key_in_sql(key, 'm')} AS {quote(key['name'])}" for key in keys]
     picked += [f"m.{name}" for name in VALUE_COLUMNS]
     return (
         f"SELECT {', '.join(picked)} FROM main.measurements AS m WHERE m.run_id = {run} "

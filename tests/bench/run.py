@@ -26,6 +26,7 @@ PEERS = {"hooks": "hooks.py", "tl": "tl.py", "nnsight": "nns.py"}
 LACKING = {("nnsight", "w3"), ("nnsight", "w4")}
 """Peers for which a workload is not written."""
 TOLERANCE = 1e-5
+DIFFERS = "DIFFERS"
 
 
 def write_inputs(folder: Path, spec: str, params: dict[str, str]) -> None:
@@ -105,9 +106,10 @@ def main(
                 )
     if out is not None:
         out.write_text(json.dumps(results, indent=1))
-    for name, by in results.items():
-        for line in table(name, by):
-            click.echo(line)
+    lines = [line for name, by in results.items() for line in table(name, by)]
+    click.echo("\n".join(lines))
+    if any(DIFFERS in line for line in lines):
+        raise SystemExit(1)
 
 
 def table(name: str, by: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -138,7 +140,7 @@ def table(name: str, by: dict[str, list[dict[str, Any]]]) -> list[str]:
         for who, found in by.items():
             if "failed" not in found[0]:
                 apart = differences(found[0], truth)
-                verdict = "agrees" if apart <= TOLERANCE else "DIFFERS"
+                verdict = "agrees" if apart <= TOLERANCE else DIFFERS
                 lines.append(f"{name:7} {who:16} {verdict} with hooks: {apart:.1e}")
     return lines
 

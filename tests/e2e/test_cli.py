@@ -206,6 +206,25 @@ def test_little_memory_means_smaller_chunks_and_the_same_rows(
         assert values[0] == pytest.approx(values[1], rel=1e-4, abs=1e-6)
 
 
+def test_explain_shows_the_ir_as_a_pass_leaves_it(cli: Cli) -> None:
+    before = cli("explain", SMALL, "--after", "expand_sites").expect(0).out
+    after = cli("explain", SMALL, "--after", "push_selects").expect(0).out
+    assert before.startswith("experiment small") and after.startswith("experiment small")
+    assert "select arg=" in before and "select arg=" not in after, "selections went into the reads"
+    assert cli("explain", SMALL, "--after", "push_selects", "--json").expect(0).json()["ir"] == after
+    assert "left out" in cli("explain", SMALL, "--after", "cse", "--no-cse").expect(2).err
+
+
+def test_run_says_what_was_predicted_beside_what_was_done(cli: Cli) -> None:
+    said = cli("explain", SMALL, "--json").expect(0).json()
+    assert said["seconds"] > 0
+    (line,) = [x for x in cli("run", SMALL).expect(0).out.splitlines() if x.startswith("predicted ")]
+    n = said["optimised"]["forwards"]
+    assert f"predicted {n} forwards" in line and f"executed {n} forwards" in line
+    again = cli("run", SMALL).expect(0).out
+    assert "small: unchanged since run " in again and "executed 0 forwards" in again
+
+
 # -- questions
 
 

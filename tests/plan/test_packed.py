@@ -146,10 +146,10 @@ def test_an_activation_goes_with_the_product(act: str) -> None:
     both = Runner(gm.graph, gm, {}, cones=False)
     for found, want in zip(both([x]), model(x), strict=True):
         torch.testing.assert_close(found, want, rtol=1e-4, atol=1e-4)
-    assert not both.chains or both.chains.keys() == both.calls.keys()
+    assert not both.follows or both.follows.keys() == both.calls.keys()
     end.args = ((post,),)
     one = Runner(gm.graph, gm, {}, cones=False)
-    assert [len(c) for c in one.chains.values()] == [1]
+    assert [len(then.chain) for then in one.follows.values()] == [1]
     torch.testing.assert_close(one([x])[0], model(x)[1], rtol=1e-4, atol=1e-4)
     grad = x.clone().requires_grad_(True)
     with torch.enable_grad():

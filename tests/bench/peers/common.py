@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,25 @@ def whole(once: Callable[[], torch.Tensor]) -> dict[str, Any]:
     return {"fixed": spent, "each": 0.0, "total": spent, "values": values}
 
 
-def main(workers: dict[tuple[str, str], Callable[[Inputs, int], dict[str, Any]]], version: str) -> None:
-    """``worker.py FOLDER WORKLOAD IDIOM POINTS``"""
+Worker = Callable[[Inputs, int], dict[str, Any]]
+
+
+def main(
+    package: str,
+    sweep: Callable[[str, bool], Worker],
+    attribution: Callable[[bool], Worker] | None = None,
+    capture: Callable[[bool], Worker] | None = None,
+) -> None:
+    """``worker.py FOLDER WORKLOAD IDIOM POINTS``; what makes a worker is told whether it is to be fast."""
     folder, workload, idiom, k = sys.argv[1:]
     torch.set_num_threads(1)
-    found = workers[workload, idiom](Inputs(folder), int(k))
+    fast = idiom == "fast"
+    if workload in ("w3", "w4"):
+        make = attribution if workload == "w3" else capture
+        assert make is not None, f"{package} has no {workload}"
+        worker = make(fast)
+    else:
+        worker = sweep(workload, fast)
+    found = worker(Inputs(folder), int(k))
+    version = f"{package} {metadata.version(package)}"
     sys.stdout.write(json.dumps(found | {"version": version}) + "\n")

@@ -61,9 +61,4 @@ def sweep(workload: str, fast: bool) -> Any:
 
 
 if __name__ == "__main__":
-    from importlib.metadata import version
-
-    workers = {
-        (w, i): sweep(w, i == "fast") for w in ("w1", "w2", "w2last", "w6") for i in ("typical", "fast")
-    }
-    main(workers, f"nnsight {version('nnsight')}")
+    main("nnsight", sweep)

@@ -150,11 +150,4 @@ def capture(fast: bool) -> Any:
 
 
 if __name__ == "__main__":
-    from importlib.metadata import version
-
-    workers = {
-        (w, i): sweep(w, i == "fast") for w in ("w1", "w2", "w2last", "w6") for i in ("typical", "fast")
-    }
-    workers |= {("w3", i): attribution(i == "fast") for i in ("typical", "fast")}
-    workers |= {("w4", i): capture(i == "fast") for i in ("typical", "fast")}
-    main(workers, f"transformer-lens {version('transformer-lens')}")
+    main("transformer-lens", sweep, attribution, capture)
