@@ -66,7 +66,6 @@ def _own_run(node: ir.Node) -> ir.Node:
             _everywhere(edit)
             and isinstance(value, ir.Read)
             and value.site == edit.site
-            and value.site.view is None
             and not value.run.edits
             and (value.run.model, value.run.data) == (node.model, node.data)
         )

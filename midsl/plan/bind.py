@@ -18,6 +18,7 @@ from torch import Tensor
 
 from midsl.data.dataset import Dataset, Part
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
+from midsl.fit.draw import draw_params
 from midsl.graph.cache import load_info, save_info
 from midsl.graph.export import ExportFailed
 from midsl.graph.hooks import HookModel, hook_model
@@ -42,6 +43,7 @@ class Binder(Facts):
     datasets: dict[str, Dataset] = field(default_factory=dict)
     hooked: dict[str, HookModel] = field(default_factory=dict)
     externs: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     trainer: Callable[[Binder, ir.Train], LoadedModel] | None = None
     trust: bool = False
 
@@ -147,6 +149,14 @@ class Binder(Facts):
             return self.graph(model).weight(name, layer)
         except KeyError:
             raise fail("MI0401", f"the model has no weight `{name}`", model.span) from None
+
+    def param(self, node: ir.Param) -> Tensor:
+        """A tensor of a decomposition, drawn or fitted."""
+        of = node.of
+        if of.digest not in self.tensors:
+            assert isinstance(of, ir.Params)
+            self.tensors[of.digest] = draw_params(of)
+        return self.tensors[of.digest][node.name]
 
     # -- building
 

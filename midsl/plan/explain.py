@@ -138,6 +138,9 @@ class Shapes:
     def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
         return self.binder.weight(start_of(model), name, layer)
 
+    def param(self, node: ir.Param) -> Tensor:
+        return self.binder.param(node)
+
 
 def _naive(compiled: Compiled) -> Session:
     """The plan that no pass has touched: one run per value, point and occurrence (cut where it must be)."""

@@ -29,7 +29,7 @@ class Sizing:
         assert isinstance(sweep.domain, ir.Top)
         total = 1
         for a in sweep.domain.score.tensor_type.axes:
-            total *= self.axis_size(sweep.domain.score, a.name)
+            total *= a.size if a.size is not None else self.axis_size(sweep.domain.score, a.name)
         return min(sweep.domain.k, total)
 
     def axis_size(self, node: ir.Node, name: str) -> int:
@@ -46,6 +46,10 @@ class Sizing:
                     size = self._probe(engine, n).get(name)
                 if size is not None:
                     return size
+            if isinstance(n, ir.Param):
+                own = n.tensor_type.axis(name)
+                if own is not None and own.size is not None:
+                    return own.size
         raise AssertionError(f"the size of `{name}` is not known")
 
     def kept_elements(self, node: ir.Node, part: Part) -> int:

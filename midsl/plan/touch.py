@@ -113,7 +113,7 @@ def _may_differ(op: EditOp, edit: ir.Edit, base: ir.Forward | None, dead: bool) 
         return anywhere
     if edit in base.edits:
         return ~anywhere
-    if not isinstance(value, ir.Read) or value.site.view is not None:
+    if not isinstance(value, ir.Read):
         return anywhere
     if (value.site.name, value.site.select) != (edit.site.name, edit.site.select):
         return anywhere

@@ -135,6 +135,9 @@ class _Minibatch:
     def weight(self, model: ir.Node, name: str, layer: int | None) -> torch.Tensor:
         raise fail("MI0601", "not implemented: weights in a training loss", model.span)
 
+    def param(self, node: ir.Param) -> torch.Tensor:
+        raise fail("MI0601", "not implemented: decompositions in a training loss", node.span)
+
 
 def _train(
     node: ir.Train, model: LoadedModel, mg: ModelGraph, part: Part, options: dict[str, float | str]

@@ -46,6 +46,9 @@ class Lifted:
     def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
         return self.engine(model).weight(name, layer)
 
+    def param(self, node: ir.Param) -> Tensor:
+        return self.binder.param(node).double()
+
 
 @dataclass
 class OracleInputs:
@@ -61,6 +64,9 @@ class OracleInputs:
 
     def part(self, node: ir.Part) -> Part:
         return self.binder.part(node)
+
+    def param(self, node: ir.Param) -> Tensor:
+        return self.binder.param(node).double()
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Kind, PlainType, TensorType
 from midsl.sema import tensors
 from midsl.sema.calls import axis_names
-from midsl.sema.lenses import split_subspace
+from midsl.sema.lenses import lens, params
 from midsl.sema.runs import as_part, except_
 from midsl.sema.sites import read
+from midsl.sema.subspaces import split_subspace
 from midsl.sema.tensors import apply, as_tensor
 from midsl.sema.values import (
     BuiltinV,
@@ -380,6 +381,8 @@ BUILTINS: dict[str, BuiltinV] = {
         "top_index": _top("top_index"),
         "top_mask": _top_mask,
         "train": _train,
+        "params": params,
+        "lens": lens,
         "split_subspace": split_subspace,
     }.items()
 }

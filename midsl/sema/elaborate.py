@@ -41,7 +41,9 @@ from midsl.sema.values import (
     SpaceV,
     TensorV,
     Value,
+    ViewV,
 )
+from midsl.sema.views import index_view, read_view
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -327,6 +329,8 @@ class Elaborator:
             return ModulesV(base.model, str(items[0][1].value))
         if isinstance(base, SiteV):
             return index_site(base, items, node.span)
+        if isinstance(base, ViewV):
+            return index_view(base, items, node.span)
         if isinstance(base, TensorV):
             return index_tensor(base, items, node.span, self.ctx)
         if isinstance(base, ListV) and len(items) == 1 and isinstance(items[0][1], ConstV):
@@ -350,6 +354,8 @@ class Elaborator:
         site = self.eval(node.items[0].value, scope)
         if isinstance(site, ConstV) and isinstance(site.value, str):
             site = self.site_by_name(run.model, site.value, node.items[0].span)
+        if isinstance(site, ViewV):
+            return read_view(run, site, node.span, self.ctx)
         if not isinstance(site, SiteV):
             raise fail(
                 "MI0410", "a run is indexed by a site", node.items[0].span, label=f"this is a {site.kind}"

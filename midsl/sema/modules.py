@@ -187,7 +187,7 @@ class Modules:
                 local.names[b.name] = lazy_binding(self.e, b, local)
             return self.e.eval(decl.body, local)
 
-        return FnV(decl.name, decl.params, body, scope, decl.span)
+        return FnV(decl.name, decl.params, body, scope, decl.span, decl.generics)
 
 
 _ROLES: dict[str, tuple[type[Value], ...]] = {
