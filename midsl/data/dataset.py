@@ -84,6 +84,14 @@ class Part:
     columns: dict[str, Column]
     texts: list[str] = field(default_factory=list)
 
+    def take(self, rows: Ints) -> Part:
+        """Some of the rows, in that order."""
+        columns = {
+            n: Column(c.kind, [c.values[i] for i in rows] if isinstance(c.values, list) else c.values[rows])
+            for n, c in self.columns.items()
+        }
+        return Part(self.tokens[rows], self.lengths[rows], columns)
+
     def __len__(self) -> int:
         return len(self.lengths)
 

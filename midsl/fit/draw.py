@@ -35,6 +35,19 @@ def draw_params(node: ir.Params) -> dict[str, Tensor]:
     return found
 
 
+def units_of(node: ir.Params) -> dict[str, int]:
+    """Tensors whose vectors keep unit length, and the dimension that those lie along."""
+    found: dict[str, int] = {}
+    for drawn in node.drawn:
+        assert isinstance(drawn, tuple)
+        name, _, pairs, settings = drawn
+        assert isinstance(name, str) and isinstance(pairs, tuple) and isinstance(settings, tuple)
+        given: dict[str, Any] = dict(settings)  # type: ignore[arg-type]
+        if "unit" in given:
+            found[name] = list(dict(pairs)).index(given["unit"])  # type: ignore[arg-type]
+    return found
+
+
 def _one(how: str, seed: int, name: str, sizes: dict[str, int], given: dict[str, Any]) -> Tensor:
     shape = tuple(sizes.values())
     if how in ("zeros", "ones"):

@@ -33,18 +33,15 @@ class Fit(Node):
 
     Attributes:
         params: what they start from.
-        loss: a scalar expression in ``Param(params, ..)``. With a `site` it speaks of `Self`, [batch, ..]:
-            values of that site in runs of `model` on `data`, some positions at a time; without one it
-            speaks of runs.
-        model, data, site: where the values come from, or None.
+        loss: a scalar expression in ``Param(params, ..)``. With `reads` it speaks of `Seen` values, some
+            positions of the data at a time; without, of runs, some rows of their data at a time.
+        reads: sites of runs on one data part.
         options: optimiser and its settings, steps, batch, seed.
     """
 
     params: Params
     loss: Node
-    model: Node | None
-    data: Node | None
-    site: Node | None
+    reads: tuple[Node, ...]
     options: tuple[tuple[str, Json], ...]
 
     @property
@@ -55,6 +52,13 @@ class Fit(Node):
     def map_children(self, f: Callable[[Node], Node]) -> Node:
         """Itself: passes leave fits as they are."""
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class Seen(Node):
+    """In a fit's loss: what its `index`-th read holds at the positions at hand, [batch, ..]."""
+
+    index: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ from midsl.ir.base import walk as walk
 from midsl.ir.fits import Fit as Fit
 from midsl.ir.fits import Param as Param
 from midsl.ir.fits import Params as Params
+from midsl.ir.fits import Seen as Seen
 from midsl.ir.types import BOOL, INT, SCALAR, Axis, TensorType
 
 # ---------------------------------------------------------------- leaves

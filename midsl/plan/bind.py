@@ -45,6 +45,7 @@ class Binder(Facts):
     externs: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     trainer: Callable[[Binder, ir.Train], LoadedModel] | None = None
+    fitter: Callable[[Binder, ir.Fit], dict[str, Tensor]] | None = None
     trust: bool = False
 
     # -- Facts
@@ -152,11 +153,18 @@ class Binder(Facts):
 
     def param(self, node: ir.Param) -> Tensor:
         """A tensor of a decomposition, drawn or fitted."""
-        of = node.of
+        return self.fitted(node.of)[node.name]
+
+    def fitted(self, of: ir.Node) -> dict[str, Tensor]:
+        """The tensors of a `Params` or a `Fit`."""
         if of.digest not in self.tensors:
-            assert isinstance(of, ir.Params)
-            self.tensors[of.digest] = draw_params(of)
-        return self.tensors[of.digest][node.name]
+            if isinstance(of, ir.Fit):
+                assert self.fitter is not None
+                self.tensors[of.digest] = self.fitter(self, of)
+            else:
+                assert isinstance(of, ir.Params)
+                self.tensors[of.digest] = draw_params(of)
+        return self.tensors[of.digest]
 
     # -- building
 

@@ -22,30 +22,13 @@ from midsl.passes.stage import computed
 from midsl.plan.evaluate import generalise
 from midsl.plan.inputs import owner_of
 from midsl.plan.liveness import with_frees
-from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
+from midsl.plan.steps import ChooseStep, FitStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
 
 
 def build(program: Program, schedule: Schedule) -> Plan:
     """Make the plan of a program."""
     builder = _Builder(program, schedule)
     return builder.plan()
-
-
-def refuse_fits(program: Program) -> None:
-    """Say what cannot be executed yet, before any pass meets it.
-
-    Raises:
-        MiError: MI0601 for a fit.
-    """
-    for node in ir.walk(*program.roots):
-        if isinstance(node, ir.Fit):
-            raise fail(
-                "MI0601",
-                "not implemented: fit (a decomposition fitted in the spec)",
-                node.span,
-                label="this needs a fit",
-                help="`midsl check` types it; running it comes with a later version",
-            )
 
 
 WRITTEN_OUT = ("attn.scores", "attn.pattern")
@@ -57,6 +40,20 @@ def _written_out(run: ir.Forward, outputs: list[ir.Node]) -> bool:
     return any(
         isinstance(n, ir.Read) and n.run == run and n.site.name in WRITTEN_OUT for n in ir.walk(*outputs)
     )
+
+
+def fits_of(*roots: ir.Node) -> list[ir.Fit]:
+    """The fits that expressions need, those that others are made of first."""
+    found: dict[str, ir.Fit] = {}
+
+    def go(*nodes: ir.Node) -> None:
+        for n in ir.walk(*nodes):
+            if isinstance(n, ir.Fit) and n.digest not in found:
+                go(n.loss, *n.reads)
+                found[n.digest] = n
+
+    go(*roots)
+    return list(found.values())
 
 
 @dataclass
@@ -159,6 +156,13 @@ class _Builder:
 
         for run in self.order:
             need(run.model)
+        fits = {n.digest: name for name, n in self.program.fits}
+        asked = [n for x in self.program.experiments for n in x.roots]
+        for fit in fits_of(*asked):
+            for n in ir.walk(fit.loss, *fit.reads):
+                if isinstance(n, ir.Forward):
+                    need(n.model)
+            found[fit.digest] = FitStep(fit, fits.get(fit.digest, "decomposition"))
         return list(found.values())
 
     def _steps_of(self, run: ir.Forward, stage: int) -> list[RunStep]:

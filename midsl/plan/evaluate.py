@@ -59,6 +59,8 @@ class Env:
     """Values at hand that depend on none of the sweeps: shared by all that is evaluated beside it."""
     base: tuple[Env, dict[str, NT]] | None = None
     """The lanes themselves, where `table` has each of them at further points; `lanes` says which is whose."""
+    seen: tuple[NT, ...] = ()
+    """In a fit: the values that its loss is about."""
     own: frozenset[str] = frozenset()
     """Axes of the place that is edited: a value may have them, whatever is swept."""
 
@@ -166,6 +168,9 @@ class Evaluator:
 
     def _weight(self, node: ir.Weight, env: Env, memo: dict[str, NT]) -> NT:
         return NT(self.inputs.weight(node.model, node.name, node.layer), node.tensor_type.names)
+
+    def _seen(self, node: ir.Seen, env: Env, memo: dict[str, NT]) -> NT:
+        return env.seen[node.index]
 
     def _param(self, node: ir.Param, env: Env, memo: dict[str, NT]) -> NT:
         return NT(self.inputs.param(node), node.tensor_type.names)

@@ -26,6 +26,15 @@ class TrainStep:
 
 
 @dataclass
+class FitStep:
+    """A decomposition is fitted, or taken from the cache."""
+
+    fit: ir.Fit
+    name: str
+    reason: str = ""
+
+
+@dataclass
 class RunStep:
     """A model runs over a data part with edits, for all its points; what is asked of it is kept.
 
@@ -88,7 +97,7 @@ class FreeStep:
     reason: str = "nothing after this needs them"
 
 
-Step = LoadStep | TrainStep | RunStep | ChooseStep | SinkStep | FreeStep
+Step = LoadStep | TrainStep | FitStep | RunStep | ChooseStep | SinkStep | FreeStep
 
 
 @dataclass

@@ -14,6 +14,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Kind, PlainType, TensorType
 from midsl.sema import tensors
 from midsl.sema.calls import axis_names
+from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.lenses import lens, params
 from midsl.sema.runs import as_part, except_
 from midsl.sema.sites import read
@@ -44,11 +45,6 @@ PAIRWISE = ("minimum", "maximum")
 ALONG = {"softmax": None, "log_softmax": "nat", "normalize": None, "cumsum": None}
 ACROSS = {"logsumexp": None, "norm": None, "argmax": None, "argmin": None}
 CONTRACT = {"dot": "dot", "cosine": "cosine", "kl_divergence": "kl", "js_divergence": "js"}
-OPTIMISERS = {
-    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.0, "warmup": 0.0},
-    "adamw": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.01, "warmup": 0.0},
-    "sgd": {"lr": 1e-2, "momentum": 0.0, "wd": 0.0, "warmup": 0.0},
-}
 
 
 class Args:
@@ -380,9 +376,11 @@ BUILTINS: dict[str, BuiltinV] = {
         "top_sites": _top("top_sites"),
         "top_index": _top("top_index"),
         "top_mask": _top_mask,
+        "orthonormal": _along("orthonormal", None, drops=False),
         "train": _train,
         "params": params,
         "lens": lens,
+        "fitted": fitted,
         "split_subspace": split_subspace,
     }.items()
 }

@@ -91,7 +91,11 @@ def check_source(
     ctx.bag.items[:] = [_with_names(d, ctx) for d in ctx.bag.items]
     name = Path(source.name).stem
     program = Program(
-        name, tuple(experiments), _inputs(ctx.models, experiments), _inputs(ctx.datas, experiments)
+        name,
+        tuple(experiments),
+        _inputs(ctx.models, experiments),
+        _inputs(ctx.datas, experiments),
+        _inputs(ctx.fits, experiments),
     )
     return Checked(None if ctx.bag.errors else program, ctx.bag, ctx, module)
 

@@ -29,6 +29,7 @@ class Context:
     owners: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     datas: dict[str, str] = field(default_factory=dict)
+    fits: dict[str, str] = field(default_factory=dict)
     origins: int = 0
     depth: int = 0
     spent: int = 0

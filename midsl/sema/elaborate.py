@@ -250,6 +250,8 @@ class Elaborator:
             return self.data_field(base, name, node.span, span)
         if isinstance(base, PartV):
             return ctx.column(base, name, node.span)
+        if isinstance(base, SiteV) and name == "model":
+            return base.model
         if isinstance(base, LensV):
             return lens_field(self, base, name, node.span)
         if isinstance(base, SpaceV):

@@ -1,7 +1,7 @@
 """Lenses: `encode` and `decode` as maps written in the language, over parameters drawn or fitted.
 
 ``params({...})`` draws tensors, ``lens(at: .., encode: .., decode: ..)`` makes a lens of two functions. A
-lens is gone after elaboration: what remains are tensor expressions (``midsl.sema.views`` for reads and edits).
+lens is gone after elaboration: what remains are tensor expressions (reads and edits: ``midsl.sema.views``).
 """
 
 from __future__ import annotations

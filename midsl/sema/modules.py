@@ -238,6 +238,8 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
         if isinstance(value, ModelV):
             e.ctx.models.setdefault(value.node.digest, b.name)
             e.ctx.owners.setdefault(value.owner[:8], b.name)
+        if isinstance(value, LensV) and value.fit is not None:
+            e.ctx.fits.setdefault(value.fit.digest, b.name)
         if isinstance(value, DataV):
             e.ctx.datas.setdefault(value.node.digest, b.name)
             e.ctx.owners.setdefault(value.node.digest[:8], b.name)

@@ -66,7 +66,7 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
 def attach_all(
     e: Elaborator, templates: Sequence[EditTemplate], run: RunV
 ) -> tuple[list[ir.Edit], list[Put]]:
-    """The edits of a run in the order written; those through one lens at one place are one edit."""
+    """The edits of a run: the plain ones in the order written, then one for each lens and place."""
     from midsl.sema.views import attach_views
 
     edits: list[ir.Edit] = []
@@ -75,14 +75,11 @@ def attach_all(
     for x in templates:
         if isinstance(x.target, ViewV):
             through.setdefault((x.target.lens.key, x.target.at.site), []).append(x)
-    for x in templates:
-        if not isinstance(x.target, ViewV):
-            edits.append(attach(e, x, run))
-            continue
-        together = through.pop((x.target.lens.key, x.target.at.site), None)
-        if together is None:
-            continue
-        put = attach_views(e, together, run)
+    plain = [attach(e, x, run) for x in templates if not isinstance(x.target, ViewV)]
+    for together in sorted(through.values(), key=_depth):
+        # a lens that reads elsewhere reads this run, with all edits that come before
+        before = replace(run, node=replace(run.node, edits=(*plain, *edits)))
+        put = attach_views(e, together, run, before)
         for other in puts:
             a, b = other.edit.site, put.edit.site
             if _may_meet(a, b, e.ctx.facts.info(run.model.node)) and not _disjoint(a, b):
@@ -96,7 +93,15 @@ def attach_all(
                 )
         puts.append(put)
         edits.append(put.edit)
-    return edits, puts
+    return [*plain, *edits], puts
+
+
+def _depth(together: Sequence[EditTemplate]) -> int:
+    """The layer that edits through a lens are at, where it is one."""
+    target = together[0].target
+    assert isinstance(target, ViewV)
+    index = target.at.site.index("layer")
+    return index.value if isinstance(index, ir.Const) and isinstance(index.value, int) else 0
 
 
 def check_length(e: Elaborator, model: ModelV, part: PartV, span: Span) -> None:

@@ -259,6 +259,7 @@ class LensV(Value):
         code: the axis of the code; None if a code is one number.
         key: equal for lenses that do the same.
         shows: what else it exposes, such as `decoder`.
+        fit: what its parameters came from, if they are fitted.
     """
 
     at: SiteV
@@ -268,6 +269,7 @@ class LensV(Value):
     key: str
     shows: Mapping[str, Value] = field(default_factory=dict)
     source: SiteV | None = None
+    fit: ir.Fit | None = None
     kind = "Lens"
 
 

@@ -103,8 +103,11 @@ def select(value: TensorV, code: Axis | None, index: ir.Node | None, span: Span)
     return TensorV(ir.Select(value.node, axis, index, type=t, span=span))
 
 
-def attach_views(e: Elaborator, given: Sequence[EditTemplate], run: RunV) -> Put:
-    """All edits of one run through one lens at one place, as one edit of the site."""
+def attach_views(e: Elaborator, given: Sequence[EditTemplate], run: RunV, before: RunV) -> Put:
+    """All edits of one run through one lens at one place, as one edit of the site.
+
+    `before` is the run with the edits that a lens which reads another site finds done.
+    """
     views = [(x, x.target) for x in given if isinstance(x.target, ViewV)]
     first = views[0][1]
     lens, span = first.lens, given[0].span
@@ -114,8 +117,7 @@ def attach_views(e: Elaborator, given: Sequence[EditTemplate], run: RunV) -> Put
     me = TensorV(ir.Self(type=slice_type(first.at, site, run.part, e.ctx), span=span))
     seen = me
     if lens.source is not None:
-        # what the lens reads lies before what it writes: the run without these edits has it
-        seen = read(run, lens.source, span, e.ctx)
+        seen = read(before, lens.source, span, e.ctx)
     old = lens.encode(seen)
     error = tensors.apply("sub", (me, lens.decode(old)), span)
     new = old
