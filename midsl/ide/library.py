@@ -1,8 +1,8 @@
 """What a library has to offer, read from its own text: modules, functions, their words and their tests.
 
 The text is the one source: the signature is what was written, the documentation its `##` comment,
-the example a `test` block that uses it (so an example is never one that does not run), the paper a
-line of the comment that begins with "Source:".
+the example a `test` block that uses it (so an example is never one that does not run), the paper the end
+of the comment from a line that begins with "Source:" on.
 """
 
 from __future__ import annotations
@@ -63,12 +63,10 @@ class Library:
         return tuple(self._entry(d) for d in self.tree.decls if isinstance(d, ast.Fn))
 
     def _entry(self, fn: ast.Fn) -> Entry:
-        lines = fn.docs.splitlines()
-        papers = [x.removeprefix(SOURCE).strip() for x in lines if x.startswith(SOURCE)]
-        docs = "\n".join(x for x in lines if not x.startswith(SOURCE))
+        docs, _, paper = f"\n{fn.docs}".partition(f"\n{SOURCE}")
         tests = [d for d in self.tree.decls if isinstance(d, ast.Test)]
         used = tuple(t.span.text for t in tests if re.search(rf"\b{fn.name}\(", t.span.text))
-        return Entry(self.name, fn.name, signature(fn), docs, " ".join(papers), used)
+        return Entry(self.name, fn.name, signature(fn), docs.strip(), " ".join(paper.split()), used)
 
 
 def first_sentence(docs: str) -> str:
