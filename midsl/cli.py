@@ -12,6 +12,7 @@ import click
 from midsl import __version__
 from midsl.cli_common import Commands, F, json_option, reporting, show_diagnostics
 from midsl.cli_edit import EDITING
+from midsl.cli_library import LIBRARY
 
 PASSES = (
     "fold_constants",
@@ -295,7 +296,7 @@ def ls(store: Path, as_json: bool) -> None:
         print_table(list(runs[0]), [tuple(r.values()) for r in runs], Console(), limit=None)
 
 
-for command in EDITING:
+for command in (*EDITING, *LIBRARY):
     main.add_command(command)
 
 if __name__ == "__main__":

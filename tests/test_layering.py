@@ -60,7 +60,8 @@ LAYERS: dict[str, set[str]] = {
     "cli_common": {*BASE, "diagnostics"},
     "ide": {*FRONT, "sema", "graph"},
     "cli_edit": {*BASE, "diagnostics", "syntax", "sema", "ide", "cli_common"},
-    "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show", "cli_common", "cli_edit"},
+    "cli_library": {*BASE, "diagnostics", "plan", "show", "ide", "cli_common"},
+    "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show", "cli_common", "cli_edit", "cli_library"},
 }
 """Folder (or module) of ``midsl`` -> those that it may import; the oracle knows nothing of the plan."""
 

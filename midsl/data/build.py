@@ -222,6 +222,8 @@ def one_token(tokenizer: Tokenizer, text: str, what: str) -> int:
     found = tokenizer.single(text)
     if found is None:
         pieces = [tokenizer.token(i) for i in tokenizer.pieces(text)]
+        if len(pieces) == 1:
+            raise Unusable(f"{what} {text!r} is not in the vocabulary")
         raise Unusable(f"{what} {text!r} is {len(pieces)} tokens: {show_tokens(pieces)}")
     return found
 

@@ -54,9 +54,15 @@ class Compiled:
 
 
 def compile_spec(
-    path: Path, params: Mapping[str, str] | None = None, off: Collection[str] = (), trust: bool = False
+    path: Path,
+    params: Mapping[str, str] | None = None,
+    off: Collection[str] = (),
+    trust: bool = False,
+    tests: Callable[[str], bool] | None = None,
 ) -> Compiled:
     """Check, bind and plan a spec; nothing runs and nothing is written.
+
+    `tests`: plan those of its `test` blocks whose titles are wanted, in place of its experiments.
 
     Raises:
         MiError: every error that checking or binding found.
@@ -66,8 +72,10 @@ def compile_spec(
     bag = Bag()
     binder = Binder(folder=path.resolve().parent, bag=bag, trainer=trainer, fitter=fitter, trust=trust)
     with working_in(binder.folder):
-        check_source(source, FileFacts(), params, trust).require()  # cheap, and nothing is loaded yet
-        checked = check_source(source, binder, params, trust)
+        check_source(
+            source, FileFacts(), params, trust, tests=tests
+        ).require()  # cheap, and nothing is loaded yet
+        checked = check_source(source, binder, params, trust, tests=tests)
         program = checked.require()
         bag.extend(checked.bag)
         fitter.planned = fits_of(*program.roots)

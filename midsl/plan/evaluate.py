@@ -72,6 +72,10 @@ class Env:
 GRID = Env()
 
 
+class NotKept(AssertionError):
+    """A value that no step keeps was asked for: a bug of the planner, unless it is only for show."""
+
+
 @dataclass
 class Evaluator:
     """Evaluates IR over stored values."""
@@ -203,7 +207,7 @@ class Evaluator:
         wide, coords = generalise(node)
         stored = self.store.get(wide.digest)
         if stored is None:
-            raise AssertionError(f"the plan never stored {node.site.name} of a run that it needs")
+            raise NotKept(f"the plan never stored {node.site.name} of a run that it needs")
         value = self._stored(stored, env)
         for axis, coord in coords:
             value = select(value, axis, self._coord(coord, env, {}))

@@ -10,12 +10,12 @@ import torch
 from midsl.data.spans import span_coordinates
 from midsl.ir import nodes as ir
 from midsl.ir.program import key_columns, left_axes, swept_columns
-from midsl.ir.types import Axis
+from midsl.ir.types import INT, Axis
 from midsl.ops.named import NT
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.plan.domains import is_dense
-from midsl.plan.evaluate import GRID, Evaluator
+from midsl.plan.evaluate import GRID, Evaluator, NotKept
 from midsl.plan.saved import Saved
 from midsl.store.rows import CheckRow, ResultTable
 
@@ -99,22 +99,30 @@ class Results:
         )
 
     def _observed(self, node: ir.Node) -> str:
-        """The sides of the comparison, where they are numbers."""
+        """The sides of the comparison, where they are numbers; of many that were not kept, how many hold."""
         if isinstance(node, ir.Apply) and node.op in ("and", "or", "not"):
             return "; ".join(t for t in (self._observed(a) for a in node.args) if t)
         if isinstance(node, ir.Reduce) and node.op in ("all", "any") and isinstance(node.arg, ir.Apply):
-            sides = []
-            for a in node.arg.args:
-                v = self.evaluator.grid(a).data.to(torch.float64)
-                sides.append(
-                    f"{v.min().item():.4g}..{v.max().item():.4g}" if v.numel() > 1 else f"{v.item():.4g}"
+            try:
+                return " and ".join(self._extent(a) for a in node.arg.args)
+            except NotKept:  # the comparison was made where its sides were, and they were let go
+                held, failed = (
+                    int(
+                        self.evaluator.grid(ir.Reduce("count", x, node.axes, node.where, type=INT)).data.sum()
+                    )
+                    for x in (node.arg, ir.Apply("not", (node.arg,), type=node.arg.type))
                 )
-            return " and ".join(sides)
+                return f"{held} of {held + failed}"
         if isinstance(node, ir.Apply) and len(node.args) == 2:
             return " and ".join(
                 f"{self.evaluator.grid(a).data.to(torch.float64).item():.4g}" for a in node.args
             )
         return ""
+
+    def _extent(self, node: ir.Node) -> str:
+        """The least and the most of a value."""
+        v = self.evaluator.grid(node).data.to(torch.float64)
+        return f"{v.min().item():.4g}..{v.max().item():.4g}" if v.numel() > 1 else f"{v.item():.4g}"
 
     # -- keys
 

@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 
 REDUCTIONS = ("mean", "sum", "min", "max", "count", "all", "any", "std", "var")
 UNARY = ("abs", "exp", "log", "sqrt", "relu", "gelu", "silu", "sigmoid", "tanh", "sign", "square")
+TESTS = ("isfinite",)
 PAIRWISE = ("minimum", "maximum")
-ALONG = {"softmax": None, "log_softmax": "nat", "normalize": None, "cumsum": None}
-ACROSS = {"logsumexp": None, "norm": None, "argmax": None, "argmin": None}
+ALONG = {"softmax": None, "log_softmax": "nat", "normalize": None, "cumsum": None, "rank": None}
+ACROSS = {"logsumexp": None, "norm": None, "argmax": None, "argmin": None, "entropy": "nat"}
 CONTRACT = {"dot": "dot", "cosine": "cosine", "kl_divergence": "kl", "js_divergence": "js"}
 
 
@@ -139,7 +140,8 @@ def _reduction(op: str) -> Callable[..., Value]:
 def _unary(op: str) -> Callable[..., Value]:
     def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         x = Args(e, op, node, scope, ("x",)).tensor("x")
-        kind = x.type.kind if op in ("abs", "sign", "square", "relu") else "float"
+        kind: Kind = x.type.kind if op in ("abs", "sign", "square", "relu") else "float"
+        kind = "bool" if op in TESTS else kind
         return apply(op, (x,), node.span, kind=kind)
 
     return call
@@ -160,7 +162,7 @@ def _along(op: str, unit: str | None, drops: bool) -> Callable[..., Value]:
         if over is None or len(over) != 1:
             raise fail("MI0207", f"`{op}` needs one axis: `over:`", node.span)
         over = (tensors.find_axis(x.type, over[0], args.expr("over").span, f"take `{op}` over").name,)
-        kind: Kind = "int" if op.startswith("arg") else "float"
+        kind: Kind = "int" if op.startswith("arg") or op == "rank" else "float"
         attrs = (("over", over[0]),)
         return apply(op, (x,), node.span, kind=kind, attrs=attrs, drop=over if drops else (), unit=unit)
 
@@ -363,7 +365,7 @@ BUILTINS: dict[str, BuiltinV] = {
     name: BuiltinV(name, call)
     for name, call in {
         **{op: _reduction(op) for op in REDUCTIONS},
-        **{op: _unary(op) for op in UNARY},
+        **{op: _unary(op) for op in (*UNARY, *TESTS)},
         **{op: _pairwise(op) for op in PAIRWISE},
         **{op: _along(op, unit, drops=False) for op, unit in ALONG.items()},
         **{op: _along(op, unit, drops=True) for op, unit in ACROSS.items()},

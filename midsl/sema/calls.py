@@ -126,7 +126,7 @@ def bind(
         if p.name in given:
             check_type(given[p.name], p, name, spans[p.name])
         elif p.default is not None:
-            given[p.name] = e.eval(p.default, home)
+            given[p.name] = argument(e, p.default, p.type, home)
         else:
             raise fail(
                 "MI0207",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import Experiment, Program
+from midsl.resources import resource_dir
 from midsl.sema.context import Context
 from midsl.sema.elaborate import Elaborator
-from midsl.sema.experiments import elaborate_experiment
+from midsl.sema.experiments import elaborate_experiment, elaborate_test
 from midsl.sema.facts import Facts
 from midsl.sema.lints.run import lint
 from midsl.sema.modules import LoadedModule, Modules
@@ -52,35 +53,47 @@ def read_source(path: Path) -> SourceFile:
         raise fail("MI0504", f"{path} is not UTF-8 text") from None
 
 
+def is_std(source: SourceFile) -> bool:
+    """Whether a file is one of the standard library: what its `extern fn`s name is trusted."""
+    return source.path is not None and resource_dir("stdlib") in source.path.parents
+
+
 def check_source(
     source: SourceFile,
     facts: Facts | None = None,
     params: Mapping[str, str] | None = None,
     trust: bool = False,
     watch: dict[Span, Value] | None = None,
+    tests: Callable[[str], bool] | None = None,
 ) -> Checked:
-    """Parse and elaborate one spec; `watch` takes what each of its expressions came to."""
+    """Parse and elaborate one spec; `watch` takes what each of its expressions came to.
+
+    The program is that of its experiments or, given `tests`, of those of its `test` blocks whose titles
+    are wanted. All of both are checked.
+    """
     ctx = Context(facts or Facts(), Bag(), dict(params or {}), trust, watch=watch)
     tree = parse(source, ctx.bag)
     if tree is None:
         return Checked(None, ctx.bag, ctx)
     syntax_errors = len(ctx.bag.errors)
     e = Elaborator(ctx)
-    module = Modules(e).load_tree(tree, str(source.path or source.name), std=False)
+    module = Modules(e).load_tree(tree, str(source.path or source.name), std=is_std(source))
     for value in list(module.scope.names.values()):
         if isinstance(value, Lazy):
             value.get()
     experiments = []
     seen: set[str] = set()
     for decl in tree.decls:
-        if isinstance(decl, ast.Experiment):
-            if decl.name in seen:
-                ctx.bag.extend(
-                    fail("MI0204", f"experiment `{decl.name}` is defined twice", decl.span).diagnostics
-                )
-            seen.add(decl.name)
-            done = elaborate_experiment(e, decl, module)
-            if done is not None:
+        if isinstance(decl, (ast.Experiment, ast.Test)):
+            name = f'test "{decl.title}"' if isinstance(decl, ast.Test) else f"experiment `{decl.name}`"
+            if name in seen:
+                ctx.bag.extend(fail("MI0204", f"{name} is defined twice", decl.span).diagnostics)
+            seen.add(name)
+            if isinstance(decl, ast.Test):
+                done, wanted = elaborate_test(e, decl, module), tests is not None and tests(decl.title)
+            else:
+                done, wanted = elaborate_experiment(e, decl, module), tests is None
+            if done is not None and wanted:
                 experiments.append(done)
     _unknown_params(tree, ctx)
     if not ctx.bag.errors:
@@ -89,9 +102,9 @@ def check_source(
         # what recovery dropped may be what a later message misses: only the syntax is reported
         ctx.bag.items[:] = [d for d in ctx.bag.items if d.code.startswith("MI01")]
     ctx.bag.items[:] = [_with_names(d, ctx) for d in ctx.bag.items]
-    name = Path(source.name).stem
+    stem = Path(source.name).stem
     program = Program(
-        name,
+        stem,
         tuple(experiments),
         _inputs(ctx.models, experiments),
         _inputs(ctx.datas, experiments),

@@ -12,6 +12,7 @@ from typing import Any
 
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
+from midsl.ir.types import TensorType
 from midsl.sema import runs, tensors
 from midsl.sema.calls import call_value
 from midsl.sema.context import Context
@@ -22,6 +23,7 @@ from midsl.sema.select import index_tensor
 from midsl.sema.sites import index_blocks, index_site, read
 from midsl.sema.values import (
     BlocksV,
+    ColumnV,
     ConstV,
     DataV,
     FnV,
@@ -333,6 +335,8 @@ class Elaborator:
             return index_site(base, items, node.span)
         if isinstance(base, ViewV):
             return index_view(base, items, node.span)
+        if isinstance(base, ColumnV) and isinstance(base.node.type, TensorType):
+            base = TensorV(base.node)
         if isinstance(base, TensorV):
             return index_tensor(base, items, node.span, self.ctx)
         if isinstance(base, ListV) and len(items) == 1 and isinstance(items[0][1], ConstV):

@@ -298,3 +298,22 @@ def elaborate_experiment(e: Elaborator, decl: ast.Experiment, module: LoadedModu
     except PoisonError:
         pass
     return None
+
+
+def elaborate_test(e: Elaborator, decl: ast.Test, module: LoadedModule) -> Experiment | None:
+    """A `test` block: an experiment by the name of its title, which claims something (MI0316)."""
+    try:
+        if not any(isinstance(s, ast.Expect) for s in decl.body):
+            raise fail(
+                "MI0316",
+                f'test "{decl.title}" claims nothing',
+                decl.span,
+                label="there is no `expect` in it",
+                help="say what must hold: `expect all(x ~= y)`",
+            )
+        return Body(e, decl.title, module.scope.child({})).run(decl.body)
+    except MiError as err:
+        e.ctx.bag.extend(err.diagnostics)
+    except PoisonError:
+        pass
+    return None

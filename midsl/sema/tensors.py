@@ -50,7 +50,7 @@ def as_tensor(value: Value, span: Span) -> TensorV:
         hint = "read something of the run: `r.logits`, or `r[site]`"
     elif isinstance(value, SiteV):
         hint = "a site is a place; its value in a run is `r[site]`"
-    elif isinstance(value, ColumnV) and value.column_kind in ("token", "number"):
+    elif isinstance(value, ColumnV) and value.column_kind in ("token", "number", "pos"):
         return TensorV(value.node)
     raise fail(
         "MI0301",
@@ -168,7 +168,8 @@ def binary(op: str, left: Value, right: Value, span: Span) -> Value:
     if isinstance(left, ConstV) and isinstance(right, ConstV):
         return fold(op, left, right, span)
     a, b = as_tensor(left, span), as_tensor(right, span)
-    kind: Kind = "int" if a.type.kind == b.type.kind == "int" and op != "/" else "float"
+    whole = {a.type.kind, b.type.kind} <= {"int", "token"}  # the id of a token is a number, too
+    kind: Kind = "int" if whole and op != "/" else "float"
     return apply(ARITHMETIC[op], (a, b), span, kind=kind)
 
 

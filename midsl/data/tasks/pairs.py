@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from midsl.data.build import Kinds, Mismatched, Row, Sides, build_dataset, need, need_tokenizer, one_token
 from midsl.data.dataset import Dataset, Tokenizer
-from midsl.data.failures import read_text
+from midsl.data.records import pick, read_records
 
 
 def pairs(
@@ -74,7 +70,7 @@ def table(
     split: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Dataset:
-    """Make `pairs` from the columns of a ``.csv`` (with a header) or ``.jsonl`` file.
+    """Make `pairs` from the columns of a ``.csv`` (with a header), ``.jsonl`` or ``.parquet`` file.
 
     Args:
         path: the file, UTF-8.
@@ -85,20 +81,11 @@ def table(
 
     Raises:
         MiError: as `pairs`; MI0504 if the file cannot be read or a line is damaged, MI0511 if it is
-            neither CSV nor JSONL by its name or lacks a column.
+            none of the three by its name or lacks a column.
     """
     named = {"clean": clean, "corrupt": corrupt, "answer": answer, "wrong": wrong, "label": label}
     wanted = {k: v for k, v in named.items() if v or k in ("clean", "corrupt", "answer")}
-    records = _records(Path(path))
-    need(n >= 0, f"n is {n}", "n is 0 for all rows, or how many to take")
-    records = records[:n] if n else records
-    need(bool(records), f"{path} has no rows")
-    for key, column in wanted.items():
-        lacking = next((i for i, r in enumerate(records) if column not in r), None)
-        if lacking is not None:
-            known = ", ".join(records[lacking])
-            need(False, f"row {lacking} of {path} has no column `{column}` for `{key}`", f"it has: {known}")
-    rows = [{key: str(record[column]) for key, column in wanted.items()} for record in records]
+    rows = pick(read_records(path, n), wanted, path)
     return _paired(need_tokenizer(tokenizer), rows, bos, mismatched, split, seed, "real")
 
 
@@ -125,21 +112,3 @@ def _paired(
     return build_dataset(
         rows, make, kinds, tokenizer, split=split, seed=seed, provenance=provenance, mismatched=mismatched
     )
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    text = read_text(path)
-    if path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(text))
-        return [{k: v for k, v in row.items() if k is not None and v is not None} for row in reader]
-    need(path.suffix == ".jsonl", f"{path} is neither .csv nor .jsonl", "convert it to one of them")
-    out = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            need(isinstance(record, dict), f"line {number} of {path} is not a JSON object")
-            out.append(record)
-    return out

@@ -1,0 +1,82 @@
+"""Commands about libraries, the standard one first: `test` runs what they claim, `doc` says what is there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from midsl.cli_common import json_option, reporting, show_diagnostics
+
+
+@click.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("-k", "word", default="", metavar="TEXT", help="Only blocks with this in their titles.")
+@click.option("--verify", is_flag=True, help="Compare each with the float64 oracle, too.")
+@click.option("--trust", is_flag=True, help="Allow Python outside the standard library.")
+@json_option
+@reporting
+def test(files: tuple[Path, ...], word: str, verify: bool, trust: bool, as_json: bool) -> None:
+    """Run the `test` blocks of files; without one, those of the standard library."""
+    from rich.console import Console
+
+    from midsl.diagnostics.render import render_json
+    from midsl.plan.selftest import library, run_tests
+    from midsl.show.tested import print_test
+
+    console = Console(highlight=False)
+    told = []
+    for path in files or library():
+        one = run_tests(path, word, trust, verify)
+        told.append(one)
+        if as_json:
+            continue
+        if one.done or one.diagnostics:
+            console.print(str(path), soft_wrap=True)
+        show_diagnostics(one.diagnostics, False)
+        for t in one.done:
+            print_test(t.title, t.checks, [v.name for v in t.verdicts if not v.agrees], console)
+    done = [(f.path, t) for f in told for t in f.done]
+    held = sum(t.passed for _, t in done)
+    if as_json:
+        tests = [
+            {
+                "file": str(path),
+                "title": t.title,
+                "passed": t.passed,
+                "expects": [
+                    {"text": c.text, "passed": c.passed, "observed": c.observed, "line": c.line}
+                    for c in t.checks
+                ],
+                "verified": [{"name": v.name, "error": v.error, "agrees": v.agrees} for v in t.verdicts],
+            }
+            for path, t in done
+        ]
+        diagnostics = render_json([d for f in told for d in f.diagnostics])
+        click.echo(json.dumps({"tests": tests, "diagnostics": diagnostics}, indent=1))
+    elif done:
+        click.echo(f"{held} of {len(done)} tests hold")
+    elif not any(f.code for f in told):
+        click.echo(f"no test has {word!r} in its title" if word else "there are no tests", err=True)
+    refused = max((f.code for f in told), default=0)
+    sys.exit(refused or (2 if not done else 0 if held == len(done) else 3))
+
+
+@click.command()
+@click.argument("name", default="")
+@json_option
+@reporting
+def doc(name: str, as_json: bool) -> None:
+    """Tell of a module, a function, a site or a code: `midsl doc logit_diff`."""
+    from midsl.ide.docs import contents, look_up
+
+    pages = look_up(name) if name else [contents()]
+    if as_json:
+        click.echo(json.dumps([p.as_json() for p in pages], indent=1))
+    else:
+        click.echo("\n".join(p.as_text() for p in pages), nl=False)
+
+
+LIBRARY: tuple[click.Command, ...] = (test, doc)

@@ -1,0 +1,104 @@
+"""What the functions of the language itself are for: signature and a sentence or two, by name.
+
+They are written in Python, so nothing else could tell `midsl doc` or an editor. A test holds the table
+to the functions that there are. `x: Float[..]` stands for a value with any axes.
+"""
+
+from __future__ import annotations
+
+from midsl.sema.builtins import OPTIMISERS
+
+_OVER = "over: Axes"
+_ELEMENT = {
+    "abs": "The size without the sign.",
+    "exp": "e to the power of x.",
+    "log": "The natural logarithm.",
+    "sqrt": "The square root.",
+    "relu": "x where it is above 0, else 0.",
+    "gelu": "x times the standard normal distribution function of x.",
+    "silu": "x times its sigmoid.",
+    "sigmoid": "1 / (1 + exp(-x)).",
+    "tanh": "The hyperbolic tangent.",
+    "sign": "-1, 0 or 1.",
+    "square": "x times x.",
+    "isfinite": "Whether a value is neither infinite nor NaN.",
+}
+_REDUCE = {
+    "mean": "The mean over the named axes; padding and rows that cannot be used do not count.",
+    "sum": "The sum over the named axes.",
+    "min": "The least value over the named axes.",
+    "max": "The greatest value over the named axes.",
+    "count": "How many truth values hold.",
+    "all": "Whether every truth value holds.",
+    "any": "Whether some truth value holds.",
+    "std": "The standard deviation, over n - 1.",
+    "var": "The variance, over n - 1.",
+}
+_AXIS = {
+    "softmax": "exp(x) as shares of their sum along an axis.",
+    "log_softmax": "The logarithm of softmax, in nats.",
+    "normalize": "x divided by its length along an axis.",
+    "cumsum": "Running sums along an axis.",
+    "rank": "How many values along an axis are greater: 0 is the greatest.",
+    "logsumexp": "The logarithm of the sum of exponentials along an axis, which goes.",
+    "norm": "The Euclidean length along an axis, which goes.",
+    "argmax": "The index of the greatest value along an axis, which goes.",
+    "argmin": "The index of the least value along an axis, which goes.",
+    "entropy": "The entropy in nats of the distribution that logits along an axis give; the axis goes.",
+}
+_TWO = {
+    "dot": "The sum of products along an axis, which goes.",
+    "cosine": "The cosine of the angle between two values along an axis, which goes.",
+    "kl_divergence": "KL(a || b) in nats of the distributions that two logits give along an axis.",
+    "js_divergence": "The Jensen-Shannon divergence in nats of the distributions that two logits give.",
+}
+_OPTIMISERS = {
+    "adam": "The Adam optimiser.",
+    "adamw": "Adam with decoupled weight decay.",
+    "sgd": "Stochastic gradient descent.",
+}
+
+BUILTIN_DOCS: dict[str, tuple[str, str]] = {
+    **{n: (f"{n}(x: Float[..])", d) for n, d in _ELEMENT.items()},
+    **{n: (f"{n}(x: Float[..], {_OVER} = every axis, where: Bool[..])", d) for n, d in _REDUCE.items()},
+    **{n: (f"{n}(x: Float[..], over: Axis)", d) for n, d in _AXIS.items()},
+    **{n: (f"{n}(a: Float[..], b: Float[..], over: Axis)", d) for n, d in _TWO.items()},
+    "minimum": ("minimum(a: Float[..], b: Float[..])", "The lesser of two values, element by element."),
+    "maximum": ("maximum(a: Float[..], b: Float[..])", "The greater of two values, element by element."),
+    "where": ("where(cond: Bool[..], a: Float[..], b: Float[..])", "`a` where `cond` holds, else `b`."),
+    "clamp": (
+        "clamp(x: Float[..], min: Float, max: Float)",
+        "x, held between two numbers; either may be left out.",
+    ),
+    "grad": (
+        "grad(scalar: Float, at: Site | Float[..])",
+        "The gradient of a scalar with respect to a site of the run that it is a function of "
+        "(`at: run[site]` where that is not plain). What edits write is a constant for it.",
+    ),
+    "except": ("except(family: Site, set: Sites)", "A family of sites without some of its members."),
+    "top_sites": (
+        "top_sites(x: Float[..], k: Int)",
+        "The k members of a family with the greatest values, to sweep over: they are chosen while running.",
+    ),
+    "top_index": (
+        "top_index(x: Float[..], k: Int, over: Axis)",
+        "The k indices along an axis with the greatest values, to sweep over: they are chosen while running.",
+    ),
+    "top_mask": (
+        "top_mask(x: Float[..], k: Int, over: Axis)",
+        "x where it is among the k greatest along an axis, else 0.",
+    ),
+    "train": (
+        "train(model: Model, on: Data, minimise: fn(Run) -> Float[..], optim: Optim = adamw(), steps: Int, "
+        "batch: Int = 64, seed: Int = 0)",
+        "The model after training on minibatches; kept by what it is made from, so it is trained once.",
+    ),
+    **{
+        n: (f"{n}({', '.join(f'{k}: Float = {v}' for k, v in OPTIMISERS[n].items())})", d)
+        for n, d in _OPTIMISERS.items()
+    },
+    "split_subspace": (
+        "split_subspace(v: Lens, by: Float[..])",
+        'A subspace whole, inside and outside the row space of a weight: labels "full", "row", "null".',
+    ),
+}

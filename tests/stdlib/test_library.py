@@ -1,0 +1,55 @@
+"""Every `test` block of the standard library holds, and means in the plan what it means in the oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from midsl.ide.library import Library, modules
+from midsl.plan.selftest import library, run_tests, titles
+from midsl.resources import resource_dir
+from midsl.sema.builtin_docs import BUILTIN_DOCS
+from midsl.sema.builtins import BUILTINS
+
+FILES = {str(p.relative_to(resource_dir("stdlib"))): p for p in library()}
+TESTED = ("std.edits", "std.metrics")
+"""Modules whose every function is used in a test of its own."""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_its_tests_hold(name: str) -> None:
+    done = run_tests(FILES[name], against_oracle=True)
+    assert {d.code for d in done.diagnostics} <= {"MI0512"}, [d.message for d in done.diagnostics]
+    assert tuple(t.title for t in done.done) == titles(FILES[name])
+    failed = {t.title: [c.text for c in t.checks if not c.passed] for t in done.done if not t.passed}
+    assert not failed
+    assert all(t.verdicts for t in done.done), "each was compared with the oracle"
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda m: m.name)
+def test_its_words_are_there(module: Library) -> None:
+    assert module.docs, "a module says what it is for"
+    for e in module.entries:
+        assert e.docs and e.summary.endswith((".", "?")), e.name
+        assert e.signature.startswith((f"fn {e.name}", f"extern fn {e.name}")), e.name
+        assert ' = "' not in e.signature.partition(")")[2], "a body is not part of it"
+        if module.name in TESTED:
+            assert e.examples, f"{e.name} has no test"
+
+
+def test_each_function_of_the_language_is_documented() -> None:
+    assert set(BUILTIN_DOCS) == set(BUILTINS)
+    for name, (signature, docs) in BUILTIN_DOCS.items():
+        assert signature.startswith(f"{name}(") and docs.endswith(".")
+
+
+def test_a_file_is_told_from_its_first_function(tmp_path: Path) -> None:
+    from midsl.ide.library import module_docs
+
+    assert (
+        module_docs("language mi 1\n\n## The file.\n\n## The function.\nfn f() -> Int = 1\n") == "The file."
+    )
+    assert module_docs("language mi 1\n## The function.\nfn f() -> Int = 1\n") == ""
+    assert module_docs("language mi 1\n## The\n## file.\nimport std.models\n") == "The\nfile."
+    assert module_docs("language mi 1\nimport std.models\n\n## Late.\n\nfn f() -> Int = 1\n") == ""
