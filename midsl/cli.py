@@ -17,6 +17,7 @@ from midsl.cli_library import LIBRARY
 PASSES = (
     "fold_constants",
     "simplify",
+    "read_self",
     "cse",
     "dce",
     "push_selects",

@@ -19,6 +19,7 @@ from midsl.passes.fold_constants import fold_constants
 from midsl.passes.fuse_captures import fuse_captures
 from midsl.passes.narrow_positions import narrow_positions
 from midsl.passes.push_selects import push_selects
+from midsl.passes.read_self import read_self
 from midsl.passes.reuse import reuse
 from midsl.passes.schedule import schedule
 from midsl.passes.share_prefix import share_prefix
@@ -30,6 +31,7 @@ PASSES: tuple[tuple[str, PassFn], ...] = (
     ("expand_sites", expand_sites),
     ("fold_constants", fold_constants),
     ("simplify", simplify),
+    ("read_self", read_self),
     ("cse", cse),
     ("dce", dce),
     ("push_selects", push_selects),

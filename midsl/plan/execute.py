@@ -116,6 +116,8 @@ class Executor:
                 projection.flops = 0
         totals.peak_bytes += totals.bytes + held_bytes(p)
         self.session.done_with(p)
+        if not step.spare:
+            self.session.ran.add(step.run.digest)
         done.add(totals)
 
     def _tell(self, step: RunStep, piece: Piece) -> None:

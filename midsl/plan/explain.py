@@ -228,7 +228,9 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
 
 def _run_reason(session: Session, step: RunStep) -> str:
     if not session.known(step):
-        points = ", ".join(s.name for s in step.sweeps)
+        points = ", ".join(s.name for s in step.sweeps if not session.evaluator.domains.known(s))
+        if not points and not step.spare:
+            return "planned once what its edits change is known"
         return "for those that start from it" if step.spare else f"planned once {points} is chosen"
     p = session.prepare(step)
     said = []

@@ -25,7 +25,7 @@ from midsl.passes.chunk import crosses_rows
 from midsl.plan.bound import Bound
 from midsl.plan.chunk import Piece, costs, flops_of, row_pieces, whole_pieces
 from midsl.plan.domains import Domains, Table
-from midsl.plan.evaluate import Evaluator
+from midsl.plan.evaluate import Evaluator, runs_read
 from midsl.plan.hooked import Hooked, hook
 from midsl.plan.inputs import Rows
 from midsl.plan.keys import Key, keys_of
@@ -76,6 +76,8 @@ class Session:
     rows: RowSteps | None = None
     decided: set[int] = field(default_factory=set)
     costs: dict[int, Totals] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
+    """Digests of the runs that are done."""
     packing: dict[str, bool] = field(default_factory=dict)
     wholes: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
 
@@ -166,7 +168,9 @@ class Session:
     def known(self, step: RunStep) -> bool:
         """Whether the points of a run's stage have been chosen."""
         staged = [r for r in self.plan.runs if r.stage == step.stage and (r.cones or r.rows)]
-        return all(self.evaluator.domains.known(s) for r in staged for s in r.sweeps)
+        if not all(self.evaluator.domains.known(s) for r in staged for s in r.sweeps):
+            return False
+        return all(d in self.ran for r in staged for g in r.gates for d in runs_read(g))
 
     def idle(self, step: RunStep) -> bool:
         """Whether a run turns out not to be needed: no other starts from it, and nothing is read of it."""

@@ -50,7 +50,8 @@ class RunStep:
         dead: rows of which the tokens show that no edit changes them are left out.
         tidy: what its graph spells out is put together.
         chunk: it may be cut into pieces.
-        stage: how many choices of points come before it that it depends on.
+        gates: what decides which of its rows are run, where that takes values of runs before it.
+        stage: how many choices of points, and of rows, come before it that it depends on.
         serves: others may start from it.
         spare: it runs for those that start from it alone, if any do.
     """
@@ -66,6 +67,7 @@ class RunStep:
     dead: bool = False
     tidy: bool = False
     chunk: bool = True
+    gates: tuple[ir.Node, ...] = ()
     stage: int = 0
     spare: bool = False
     serves: bool = True
