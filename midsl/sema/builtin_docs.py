@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from midsl.sema.builtins import OPTIMISERS
 
+_DRAWN = "like: Float[..] | Site, seed: Int, over: Axes = those of like, per: Axes = [], stream: String"
+_LAW = (
+    "A draw depends on seed, call (or `stream`), example and coordinates alone; all points of the sweeps "
+    "around it share it, but for those along the axes that `per` names."
+)
 _OVER = "over: Axes"
 _ELEMENT = {
     "abs": "The size without the sign.",
@@ -97,6 +102,12 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         n: (f"{n}({', '.join(f'{k}: Float = {v}' for k, v in OPTIMISERS[n].items())})", d)
         for n, d in _OPTIMISERS.items()
     },
+    "normal": (f"normal({_DRAWN})", f"Normal random numbers of mean 0 and variance 1. {_LAW}"),
+    "uniform": (f"uniform({_DRAWN})", f"Random numbers from 0 up to 1. {_LAW}"),
+    "shuffle": (
+        "shuffle(x: Float[..], seed: Int, within: Column, stream: String)",
+        "The rows of a value in random order; where `within` names a column, among those equal in it.",
+    ),
     "split_subspace": (
         "split_subspace(v: Lens, by: Float[..])",
         'A subspace whole, inside and outside the row space of a weight: labels "full", "row", "null".',

@@ -58,6 +58,7 @@ class Modules:
     def load_tree(self, tree: ast.Module, key: str, std: bool) -> LoadedModule:
         """Give a parsed file its scope: builtins, then imports, then its own names."""
         self.busy.append(key)
+        self.ctx.trees[tree.source] = tree
         try:
             outer = Scope(dict(BUILTINS))
             scope = Scope({}, outer)
