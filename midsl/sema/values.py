@@ -258,6 +258,8 @@ class SpaceV(Value):
 
     name: str
     members: Mapping[str, Callable[[], Value]]
+    functions: Mapping[str, FnV] = field(default_factory=dict)
+    """Those of its members that are functions written in `.mi`."""
     kind = "module"
 
 
