@@ -123,7 +123,7 @@ experiment e {
   let base = run m on d.clean
   let left = run m on d.clean do zero(x)
   let sure = run m on d.clean do OTHER
-  let far  = run m on d.clean do { push(x, dose: a) }
+  let far  = run m on d.clean do { push(m.blocks[0].resid_pre, dose: a) }
   report one = mean(logit(.answer)(far) - logit(.answer)(base), over: batch)
   report two = mean(logit(.answer)(left) - logit(.answer)(sure), over: batch)
   expect mean(logit(.answer)(base), over: batch) < 100, "the task is done"
