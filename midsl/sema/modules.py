@@ -188,7 +188,7 @@ class Modules:
                 local.names[b.name] = lazy_binding(self.e, b, local)
             return self.e.eval(decl.body, local)
 
-        return FnV(decl.name, decl.params, body, scope, decl.span)
+        return FnV(decl.name, decl.params, body, scope, decl.span, decl.docs)
 
 
 _ROLES: dict[str, tuple[type[Value], ...]] = {

@@ -197,6 +197,7 @@ class FnV(Value):
     body: Callable[[Any], Value]
     scope: Any
     span: Span
+    docs: str = ""
     kind = "function"
 
 
