@@ -145,3 +145,20 @@ def test_what_a_function_edits_is_seen(dose: str, other: str, wanted: set[str]) 
     found = check_text(text).items
     assert {d.code for d in found} == wanted
     assert all(d.span.source.name == "spec.mi" for d in found), "told where it is called"
+
+
+def test_a_gradient_inside_a_function_is_seen() -> None:
+    text = """language mi 1
+import std.models as models
+import std.attribution as attribution
+from std.tasks import induction
+from std.metrics import logit
+model m = models.toy(layers: 1, heads: 2, d_model: 8, vocab: 16, ctx: 16)
+data  d = induction(m.tokenizer, n: 4, period: 4)
+experiment e {
+  let r  = run m on d.clean
+  site z = m.blocks[0].attn.z
+  report guess = attribution.gradient_times_value(logit(.answer), r, at: z, over: [batch, pos, d_head])
+}
+"""
+    assert {d.code for d in check_text(text).items} == {"L11"}

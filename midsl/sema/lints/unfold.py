@@ -25,12 +25,12 @@ def edits_of(node: ast.Node | None, functions: Mapping[str, ast.Fn], depth: int 
         for item in node.items:
             yield from edits_of(item, functions, depth)
     elif isinstance(node, ast.Call):
-        fn = functions.get(_name(node.func))
+        fn = functions.get(name_of(node.func))
         if fn is not None and fn.body is not None and not fn.bindings and depth < DEEPEST:
             yield from edits_of(_filled(fn.body, _arguments(fn, node), node.span), functions, depth + 1)
 
 
-def _name(func: ast.Expr) -> str:
+def name_of(func: ast.Expr) -> str:
     """What is called, with its module: `zero`, `edits.zero`."""
     if isinstance(func, ast.Field) and isinstance(func.base, ast.Name):
         return f"{func.base.id}.{func.name}"
