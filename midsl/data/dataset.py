@@ -76,13 +76,20 @@ class Column:
 class Part:
     """One side of a data set: what a run runs on.
 
-    tokens: int64 [batch, pos], padded on the right with 0; lengths: int64 [batch].
+    tokens: int64 [batch, pos], padded on the right with 0; lengths: int64 [batch]; ids: int64 [batch], the
+    numbers of its rows in the whole data set, where they are not 0, 1, ...
     """
 
     tokens: Ints
     lengths: Ints
     columns: dict[str, Column]
     texts: list[str] = field(default_factory=list)
+    ids: Ints | None = None
+
+    @property
+    def examples(self) -> Ints:
+        """The numbers of its rows in the whole data set."""
+        return np.arange(len(self), dtype=np.int64) if self.ids is None else self.ids
 
     def take(self, rows: Ints) -> Part:
         """Some of the rows, in that order."""
@@ -136,4 +143,4 @@ class Dataset:
             for name, c in whole.columns.items()
         }
         texts = [whole.texts[i] for i in rows] if whole.texts else []
-        return Part(whole.tokens[rows], whole.lengths[rows], columns, texts)
+        return Part(whole.tokens[rows], whole.lengths[rows], columns, texts, rows)

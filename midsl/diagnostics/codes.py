@@ -39,6 +39,7 @@ CODES: dict[str, str] = {
     "MI0314": "too much to work out while checking",
     "MI0315": "not a name for a saved tensor",
     "MI0316": "a test that claims nothing",
+    "MI0317": "rows that cannot take each other's places",
     "MI0401": "unknown site",
     "MI0402": "the selection is empty",
     "MI0403": "site cannot be read",

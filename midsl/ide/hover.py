@@ -8,7 +8,20 @@ from midsl.graph.names import NAMES
 from midsl.ide.analysis import Analysis
 from midsl.ide.names import Definition
 from midsl.ir.types import Axis
-from midsl.sema.values import DataV, ExternV, FnV, ModelV, PartV, RunV, SiteV, SpaceV, TensorV, Value
+from midsl.sema.builtin_docs import BUILTIN_DOCS
+from midsl.sema.values import (
+    BuiltinV,
+    DataV,
+    ExternV,
+    FnV,
+    ModelV,
+    PartV,
+    RunV,
+    SiteV,
+    SpaceV,
+    TensorV,
+    Value,
+)
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -51,6 +64,8 @@ def describe(value: Value) -> str:
         return f"Run on {value.part.name or 'the data'}" + (" with edits" if value.node.edits else "")
     if isinstance(value, (FnV, ExternV)):
         return signature(value)
+    if isinstance(value, BuiltinV):
+        return BUILTIN_DOCS[value.name][0]
     if isinstance(value, SpaceV):
         return f"module {value.name}"
     shown = getattr(value, "value", None)
@@ -84,6 +99,9 @@ def _site_doc(value: Value) -> str:
 def _text(name: str, kind: str, value: Value | None, docs: str) -> str:
     if value is not None and not docs:
         docs = value.decl.docs if isinstance(value, ExternV) else _site_doc(value)
+        docs = value.docs if isinstance(value, FnV) else docs
+    if isinstance(value, BuiltinV):
+        docs = BUILTIN_DOCS[value.name][1]
     head = f"{kind} {name}".strip()
     body = f"{head}: {describe(value)}" if value is not None else head
     return f"```mi\n{body}\n```" + (f"\n\n{docs}" if docs else "")

@@ -274,6 +274,29 @@ class Select(Node):
     index: Node
 
 
+@dataclass(frozen=True, eq=False)
+class Draw(Node):
+    """Random numbers: a function of seed, stream and the coordinates along `axes`, and of nothing else.
+
+    Attributes:
+        kind: "normal", "uniform" (on [0, 1)), or "permutation" of the rows: which row goes to each place.
+        seed: a `Const`, or the `Coord` of a sweep over seeds.
+        stream: which of the draws of a seed this is.
+        axes: those that draws differ along; a batch counts by the numbers of its examples.
+        labels: of each axis its coordinates, where they are not 0, 1, ...
+        part: the data that `batch` and `pos` belong to.
+        within: a column of it; a permutation keeps to rows that are equal in it.
+    """
+
+    kind: str
+    seed: Node
+    stream: str
+    axes: tuple[Axis, ...]
+    labels: tuple[Json, ...] = ()
+    part: Node | None = None
+    within: Node | None = None
+
+
 # ---------------------------------------------------------------- sweeps
 
 

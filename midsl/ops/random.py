@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,12 +66,12 @@ def _unit(high: Words, low: Words) -> NDArray[np.float64]:
 
 
 def draw(
-    kind: Literal["normal", "uniform"],
+    kind: str,
     seed: int,
     stream: str | int,
     coords: Mapping[str, NDArray[np.int64]],
 ) -> NDArray[np.float64]:
-    """Draw one number per combination of coordinates: standard normal, or uniform on [0, 1).
+    """Draw one number per combination of coordinates: standard "normal", or "uniform" on [0, 1).
 
     coords: axis name to coordinates, int64 [n]; for ``batch`` the examples' ids. The result has one
     dimension per axis, in the order given; a value depends on its own coordinates only.

@@ -24,7 +24,7 @@ from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.oracle.domains import Domains, Points, axis_of
 from midsl.oracle.inputs import Address, Change, Inputs, Values
-from midsl.oracle.leaves import column, literal, weight
+from midsl.oracle.leaves import leaf, literal
 from midsl.oracle.memo import Memo, uses_self
 from midsl.oracle.rows import Rows, both, joined, over_data
 from midsl.oracle.select import along, label_index
@@ -147,10 +147,8 @@ class Oracle:
             case ir.Self():
                 assert me is not None, "self outside an edit"
                 return me
-            case ir.Column():
-                return column(self.inputs.part(node.part), node)  # type: ignore[arg-type]
-            case ir.Weight():
-                return weight(self.inputs.model(node.model), node)
+            case ir.Column() | ir.Weight() | ir.Draw():
+                return leaf(self.inputs, node, point)
             case ir.Read():
                 return self._place(node.site, node.run, point).read(self._run(node.run, point))
             case ir.Grad():

@@ -10,8 +10,11 @@ from midsl.data.dataset import Part
 from midsl.data.spans import span_positions
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
+from midsl.ops.index import select
 from midsl.ops.named import NT
-from midsl.oracle.inputs import OracleModel
+from midsl.ops.random import draw, permutation
+from midsl.oracle.inputs import Inputs, OracleModel
+from midsl.oracle.sites import POSITIONS, Point, coordinate
 
 
 def literal(value: object) -> Tensor:
@@ -23,6 +26,46 @@ def literal(value: object) -> Tensor:
     if isinstance(value, float):
         return torch.tensor(value, dtype=torch.float64)
     raise fail("MI0301", f"{value!r} is no number")
+
+
+def leaf(inputs: Inputs, node: ir.Column | ir.Weight | ir.Draw, point: Point) -> NT:
+    """A column, a weight or a draw."""
+    if isinstance(node, ir.Weight):
+        return weight(inputs.model(node.model), node)
+    if isinstance(node, ir.Draw):
+        return drawn(inputs, node, point)
+    return column(inputs.part(node.part), node)  # type: ignore[arg-type]
+
+
+def drawn(inputs: Inputs, node: ir.Draw, point: Point) -> NT:
+    """Random numbers at the coordinates of their axes; positions count from each row's first token."""
+    assert isinstance(node.seed, (ir.Coord, ir.Const))
+    seed = coordinate(node.seed, point) if isinstance(node.seed, ir.Coord) else node.seed.value
+    assert isinstance(seed, int)
+    part = inputs.part(node.part) if node.part is not None else None  # type: ignore[arg-type]
+    coords: dict[str, np.ndarray] = {}
+    for axis, labels in zip(node.axes, node.labels, strict=True):
+        if axis.name == "batch":
+            assert part is not None
+            coords["batch"] = part.examples
+        elif axis.name in POSITIONS:
+            assert part is not None
+            coords[axis.name] = np.arange(part.tokens.shape[1])
+        else:
+            coords[axis.name] = np.asarray(range(axis.size or 0) if labels is None else labels)
+    if node.kind == "permutation":
+        groups = None
+        if node.within is not None:
+            assert part is not None and isinstance(node.within, ir.Column)
+            groups = np.unique(np.asarray(part.columns[node.within.name].values), return_inverse=True)[1]
+        return NT(torch.as_tensor(permutation(seed, node.stream, coords, "batch", groups)), ("batch",))
+    found = NT(torch.as_tensor(draw(node.kind, seed, node.stream, coords)), tuple(coords))
+    for axis in node.axes:
+        if axis.name in POSITIONS and axis.span:
+            assert part is not None
+            at = span_positions(part, axis.span)[0].clip(0, part.tokens.shape[1] - 1)
+            found = select(found, axis.name, NT(torch.as_tensor(at), ("batch", axis.name)))
+    return found
 
 
 def column(part: Part, node: ir.Column) -> NT:

@@ -364,7 +364,7 @@ class _Builder:
         return known
 
     def _is_fusable(self, node: ir.Node) -> bool:
-        if isinstance(node, (ir.Read, ir.Const, ir.Column, ir.Coord, ir.Weight, ir.Param)):
+        if isinstance(node, (ir.Read, ir.Const, ir.Column, ir.Coord, ir.Weight, ir.Param, ir.Draw)):
             return True
         if isinstance(node, ir.Grad) or not isinstance(node, (ir.Apply, ir.Reduce, ir.Select)):
             return False

@@ -22,6 +22,7 @@ from midsl.ops.named import NT
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.plan.domains import Domains, Table, is_dense
+from midsl.plan.draws import drawn
 from midsl.plan.inputs import Inputs, Rows, owner_of
 from midsl.sema.tensors import stretch
 
@@ -189,6 +190,17 @@ class Evaluator:
             return NT(values[env.table.index[node.sweep.digest]], (POINT,))
         names, sizes = self.domains.grid(node.sweep)
         return NT(values.reshape(sizes), names)
+
+    def _draw(self, node: ir.Draw, env: Env, memo: dict[str, NT]) -> NT:
+        if isinstance(node.seed, ir.Const):
+            assert isinstance(node.seed.value, int)
+            return self._cut(drawn(node, node.seed.value, self.inputs), env)
+        seeds = self._coord(node.seed, env, memo)  # type: ignore[arg-type]
+        flat = seeds.data.reshape(-1).tolist()
+        each = {s: self._cut(drawn(node, int(s), self.inputs), env) for s in dict.fromkeys(flat)}
+        own = each[flat[0]]
+        data = torch.stack([each[s].data for s in flat]).reshape(*seeds.data.shape, *own.data.shape)
+        return NT(data, (*seeds.axes, *own.axes))
 
     def _self(self, node: ir.Self, env: Env, memo: dict[str, NT]) -> NT:
         assert env.self_value is not None, "`self` outside an edit reached the executor"

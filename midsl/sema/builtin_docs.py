@@ -8,6 +8,11 @@ from __future__ import annotations
 
 from midsl.sema.fits import OPTIMISERS
 
+_DRAWN = "like: Float[..] | Site, seed: Int, over: Axes = those of like, per: Axes = [], stream: String"
+_LAW = (
+    "A draw depends on seed, call (or `stream`), example and coordinates alone; all points of the sweeps "
+    "around it share it, but for those along the axes that `per` names."
+)
 _OVER = "over: Axes"
 _ELEMENT = {
     "abs": "The size without the sign.",
@@ -116,6 +121,12 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "what is read and what is written, where these are two), or a number that depends on runs. `fit`: "
         "on, optim, steps or tokens, batch, seed, skip (positions at the start of each row), until (a loss); "
         "`{}` fits nothing.",
+    ),
+    "normal": (f"normal({_DRAWN})", f"Normal random numbers of mean 0 and variance 1. {_LAW}"),
+    "uniform": (f"uniform({_DRAWN})", f"Random numbers from 0 up to 1. {_LAW}"),
+    "shuffle": (
+        "shuffle(x: Float[..], seed: Int, within: Column, stream: String)",
+        "The rows of a value in random order; where `within` names a column, among those equal in it.",
     ),
     "split_subspace": (
         "split_subspace(v: Lens, by: Float[..])",

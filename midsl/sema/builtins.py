@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
-from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Kind, PlainType, TensorType
 from midsl.sema import tensors
-from midsl.sema.calls import axis_names
+from midsl.sema.arguments import Args
+from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.lenses import lens, params
 from midsl.sema.runs import as_part, except_
@@ -46,63 +46,6 @@ PAIRWISE = ("minimum", "maximum")
 ALONG = {"softmax": None, "log_softmax": "nat", "normalize": None, "cumsum": None, "rank": None}
 ACROSS = {"logsumexp": None, "norm": None, "argmax": None, "argmin": None, "entropy": "nat"}
 CONTRACT = {"dot": "dot", "cosine": "cosine", "kl_divergence": "kl", "js_divergence": "js"}
-
-
-class Args:
-    """The arguments of one builtin call, taken by name; what is left over is an error."""
-
-    def __init__(self, e: Elaborator, fn: str, node: ast.Call, scope: Scope, names: tuple[str, ...]) -> None:
-        self.e, self.fn, self.node, self.scope = e, fn, node, scope
-        self.given: dict[str, ast.Expr] = {}
-        free = iter(names)
-        for arg in node.args:
-            name = arg.name if arg.name is not None else next(free, None)
-            if name is None:
-                raise fail("MI0208", f"`{fn}` takes {len(names)} arguments", arg.span, label="one too many")
-            if name not in names:
-                raise fail(
-                    "MI0206",
-                    f"`{fn}` has no parameter `{name}`",
-                    arg.span,
-                    label="not a parameter",
-                    help=did_you_mean(name, names) or f"parameters: {', '.join(names)}",
-                )
-            if name in self.given:
-                raise fail("MI0204", f"`{name}` is given twice", arg.span)
-            self.given[name] = arg.value
-
-    def expr(self, name: str) -> ast.Expr:
-        if name not in self.given:
-            raise fail(
-                "MI0207", f"`{self.fn}` needs `{name}`", self.node.span, label="an argument is missing"
-            )
-        return self.given[name]
-
-    def value(self, name: str) -> Value:
-        return self.e.eval(self.expr(name), self.scope)
-
-    def tensor(self, name: str) -> TensorV:
-        return as_tensor(self.value(name), self.expr(name).span)
-
-    def axes(self, name: str) -> tuple[str, ...] | None:
-        return axis_names(self.e, self.given[name], self.scope) if name in self.given else None
-
-    def literal(self, name: str, kind: type, default: object = None) -> object:
-        if name not in self.given and default is not None:
-            return default
-        value = self.value(name)
-        if isinstance(value, ConstV):
-            if type(value.value) is kind:
-                return value.value
-            if kind is float and type(value.value) is int:
-                return float(value.value)
-        words = {int: "a whole number", float: "a number", str: "a string"}[kind]
-        raise fail(
-            "MI0301",
-            f"`{name}` of `{self.fn}` is {words}",
-            self.expr(name).span,
-            label=f"this is a {value.kind}",
-        )
 
 
 def _reduction(op: str) -> Callable[..., Value]:
@@ -346,6 +289,13 @@ def _train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         loss_fn.body(loss_fn.scope.child({loss_fn.params[0].name: run})), args.expr("minimise").span
     )
     loss = tensors.reduce("mean", loss, None, args.expr("minimise").span)
+    if any(isinstance(n, ir.Draw) for n in ir.walk(loss.node)):
+        raise fail(
+            "MI0601",
+            "not implemented: random values in what a training minimises",
+            args.expr("minimise").span,
+            help="a draw is a function of the example, and would be the same at every step",
+        )
     options = (
         ("optim", optim.name),
         *optim.settings.items(),
@@ -384,5 +334,8 @@ BUILTINS: dict[str, BuiltinV] = {
         "lens": lens,
         "fitted": fitted,
         "split_subspace": split_subspace,
+        "normal": draw_values("normal"),
+        "uniform": draw_values("uniform"),
+        "shuffle": shuffle,
     }.items()
 }

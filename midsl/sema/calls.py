@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from midsl.diagnostics.model import Label, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
-from midsl.ir.types import Axis, PlainType
+from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.values import (
     AxisV,
     BuiltinV,
@@ -207,6 +207,8 @@ def check_type(value: Value, param: ast.FnParam, fn: str, span: Span) -> None:
     elif isinstance(t, ast.TypeRef) and t.name in _ACCEPTS:
         wanted = t.name
         ok = isinstance(value, _ACCEPTS[t.name])
+        if isinstance(value, ColumnV) and t.name in ("Int", "Float"):
+            ok = isinstance(value.node.type, TensorType)  # a column of numbers is a value for each row
         if isinstance(value, ConstV):
             v = value.value
             ok = ok and {

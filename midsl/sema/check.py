@@ -19,7 +19,7 @@ from midsl.sema.facts import Facts
 from midsl.sema.lints.run import lint
 from midsl.sema.modules import LoadedModule, Modules
 from midsl.sema.scope import Lazy
-from midsl.sema.values import Value
+from midsl.sema.values import FnV, SpaceV, Value
 from midsl.source import NO_SPAN, SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -97,7 +97,7 @@ def check_source(
                 experiments.append(done)
     _unknown_params(tree, ctx)
     if not ctx.bag.errors:
-        ctx.bag.extend(lint(tree))
+        ctx.bag.extend(lint(tree, _functions(module, ctx)))
     if syntax_errors:
         # what recovery dropped may be what a later message misses: only the syntax is reported
         ctx.bag.items[:] = [d for d in ctx.bag.items if d.code.startswith("MI01")]
@@ -111,6 +111,25 @@ def check_source(
         _inputs(ctx.fits, experiments),
     )
     return Checked(None if ctx.bag.errors else program, ctx.bag, ctx, module)
+
+
+def _functions(module: LoadedModule, ctx: Context) -> dict[str, ast.Fn]:
+    """The functions that a file can call, as they are written: its own, and those that it imports."""
+    found: dict[str, ast.Fn] = {}
+
+    def add(name: str, value: Value | Lazy) -> None:
+        if isinstance(value, FnV):
+            decls = ctx.trees[value.span.source].decls
+            fn = next((d for d in decls if isinstance(d, ast.Fn) and d.name == value.name), None)
+            if fn is not None:
+                found[name] = fn
+        elif isinstance(value, SpaceV):
+            for member, fn_tree in value.functions.items():
+                add(f"{name}.{member}", fn_tree)
+
+    for name, value in module.scope.names.items():
+        add(name, value)
+    return found
 
 
 def _with_names(d: Diagnostic, ctx: Context) -> Diagnostic:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.facts import Facts
+from midsl.sema.lints.view import walk
 from midsl.sema.values import ColumnV, DataV, ModelV, PartV, Value
-from midsl.source import NO_SPAN, Span
+from midsl.source import NO_SPAN, SourceFile, Span
+from midsl.syntax import ast
 
 MOST_STEPS = 1_000_000  # some seconds; specs take hundreds or thousands
 DERIVED_COLUMNS = {"tokens": "token", "next": "token"}
@@ -33,6 +36,10 @@ class Context:
     origins: int = 0
     depth: int = 0
     spent: int = 0
+    trees: dict[SourceFile, ast.Module] = field(default_factory=dict)
+    swept_self: tuple[Axis, ...] = ()
+    """The axes that `self` has from the sweeps of the site it stands for."""
+    _call_sites: dict[SourceFile, dict[int, int]] = field(default_factory=dict)
     watch: dict[Span, Value] | None = None  # what each expression came to, where somebody asks: an editor
 
     def spend(self, steps: int, span: Span) -> None:
@@ -51,6 +58,20 @@ class Context:
         """A fresh number for an occurrence of `run`."""
         self.origins += 1
         return self.origins
+
+    def call_site(self, call: ast.Call, names: Collection[str]) -> str:
+        """Which call of functions of these names this is, counted in its file; comments don't count."""
+        source = call.span.source
+        order = self._call_sites.get(source)
+        if order is None:
+            calls = (n for n in walk(self.trees[source]) if isinstance(n, ast.Call))
+            drawing = (c for c in calls if isinstance(c.func, ast.Name) and c.func.id in names)
+            starts = sorted(c.span.start for c in drawing)
+            order = self._call_sites[source] = {s: i for i, s in enumerate(starts)}
+        root = next(iter(self.trees))
+        std = source.name.startswith("std/")
+        file = "" if source is root else source.name if std else Path(source.name).stem
+        return f"{file}:{order[call.span.start]}"
 
     def warn(self, code: str, message: str, span: Span = NO_SPAN, help: str = "") -> None:
         self.bag.add(Diagnostic(code, message, span, help=help, severity="warning"))

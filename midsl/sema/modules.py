@@ -58,6 +58,7 @@ class Modules:
     def load_tree(self, tree: ast.Module, key: str, std: bool) -> LoadedModule:
         """Give a parsed file its scope: builtins, then imports, then its own names."""
         self.busy.append(key)
+        self.ctx.trees[tree.source] = tree
         try:
             outer = Scope(dict(BUILTINS))
             scope = Scope({}, outer)
@@ -92,7 +93,7 @@ class Modules:
         names = module.scope.names
         if not imp.names:
             alias = imp.alias or Path(imp.path).stem.split(".")[-1]
-            self._bind(scope, alias, SpaceV(imp.path, {n: _getter(v) for n, v in names.items()}), imp.span)
+            self._bind(scope, alias, _space(imp.path, names), imp.span)
         for name in imp.names:
             if name not in names:
                 raise fail(
@@ -187,7 +188,7 @@ class Modules:
                 local.names[b.name] = lazy_binding(self.e, b, local)
             return self.e.eval(decl.body, local)
 
-        return FnV(decl.name, decl.params, body, scope, decl.span, decl.generics)
+        return FnV(decl.name, decl.params, body, scope, decl.span, decl.docs, decl.generics)
 
 
 _ROLES: dict[str, tuple[type[Value], ...]] = {
@@ -250,6 +251,12 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
 
 def _is_site_type(written: ast.Type) -> bool:
     return isinstance(written, ast.TypeRef) and written.name == "Site"
+
+
+def _space(path: str, names: dict[str, Value | Lazy]) -> SpaceV:
+    """A module as a value."""
+    functions = {n: v for n, v in names.items() if isinstance(v, FnV)}
+    return SpaceV(path, {n: _getter(v) for n, v in names.items()}, functions)
 
 
 def _getter(value: Value | Lazy):  # type: ignore[no-untyped-def]

@@ -179,7 +179,12 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
     site = resolve(target.site, run.part, e.ctx)
     t = slice_type(target, site, run.part, e.ctx)
     me = ir.Self(type=t, span=template.span)
-    value = e.eval(template.value, template.scope.child({"self": TensorV(me)}))
+    outer = e.ctx.swept_self
+    e.ctx.swept_self = tuple(a for _, i in site.select if isinstance(i, ir.Coord) for a in i.sweep.axes)
+    try:
+        value = e.eval(template.value, template.scope.child({"self": TensorV(me)}))
+    finally:
+        e.ctx.swept_self = outer
     if isinstance(value, RunV):
         whole = replace(target, site=replace(target.site, minus=()))  # what is left out is not written
         tensor = read(value, whole, template.value.span, e.ctx)

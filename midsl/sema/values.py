@@ -199,6 +199,7 @@ class FnV(Value):
     body: Callable[[Any], Value]
     scope: Any
     span: Span
+    docs: str = ""
     generics: tuple[str, ...] = ()
     kind = "function"
 
@@ -318,6 +319,8 @@ class SpaceV(Value):
 
     name: str
     members: Mapping[str, Callable[[], Value]]
+    functions: Mapping[str, FnV] = field(default_factory=dict)
+    """Those of its members that are functions written in `.mi`."""
     kind = "module"
 
 

@@ -66,6 +66,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("effect = mean", "", "report effect: Float[layer, head]"),
         ("ld(patched)", "ld", "metric ld"),
         ("= induction(", "induction", "fn induction(tokenizer: Tokenizer"),
+        ("= logit_diff(", "logit_diff", "logit(correct) - logit(wrong) at `pos`"),
+        ("effect = mean", "mean", "The mean over the named axes"),
     ],
 )
 def test_hover(file: Path, piece: str, inside: str, said: str) -> None:

@@ -67,4 +67,4 @@ def test_permutation_within_groups() -> None:
 
 def test_unknown_distribution() -> None:
     with pytest.raises(ValueError, match="no distribution"):
-        draw("cauchy", 0, "s", {"batch": IDS})  # type: ignore[arg-type]
+        draw("cauchy", 0, "s", {"batch": IDS})

@@ -106,3 +106,59 @@ def test_our_examples_have_nothing_to_be_told(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(resource_dir("stdlib").rglob("*.mi")), ids=lambda p: p.stem)
 def test_a_library_is_not_asked_who_uses_it(path: Path) -> None:
     assert not codes(path.read_text(encoding="utf-8"))
+
+
+CALLS = """language mi 1
+import std.models as models
+import std.edits as edits
+from std.edits import zero, patch
+from std.tasks import induction
+from std.metrics import logit
+model m = models.toy(layers: 1, heads: 2, d_model: 8, vocab: 16, ctx: 16)
+data  d = induction(m.tokenizer, n: 4, period: 4)
+site  x = m.blocks[0].resid_post
+fn push(at: Site, dose: Float) -> Edits = edits.steer(at, along: edits.random_direction(x), dose: dose)
+experiment e {
+  sweep a in [1.0, DOSE]
+  let base = run m on d.clean
+  let left = run m on d.clean do zero(x)
+  let sure = run m on d.clean do OTHER
+  let far  = run m on d.clean do { push(m.blocks[0].resid_pre, dose: a) }
+  report one = mean(logit(.answer)(far) - logit(.answer)(base), over: batch)
+  report two = mean(logit(.answer)(left) - logit(.answer)(sure), over: batch)
+  expect mean(logit(.answer)(base), over: batch) < 100, "the task is done"
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("dose", "other", "wanted"),
+    [
+        ("2.0", "zero(x)", {"L03", "L10"}),
+        ("0.0", "zero(x)", {"L10"}),
+        ("2.0", "patch(x, from: base)", {"L03"}),
+        ("0.0", "edits.mean_of(x, of: base)", set()),
+    ],
+)
+def test_what_a_function_edits_is_seen(dose: str, other: str, wanted: set[str]) -> None:
+    text = CALLS.replace("DOSE", dose).replace("OTHER", other)
+    found = check_text(text).items
+    assert {d.code for d in found} == wanted
+    assert all(d.span.source.name == "spec.mi" for d in found), "told where it is called"
+
+
+def test_a_gradient_inside_a_function_is_seen() -> None:
+    text = """language mi 1
+import std.models as models
+import std.attribution as attribution
+from std.tasks import induction
+from std.metrics import logit
+model m = models.toy(layers: 1, heads: 2, d_model: 8, vocab: 16, ctx: 16)
+data  d = induction(m.tokenizer, n: 4, period: 4)
+experiment e {
+  let r  = run m on d.clean
+  site z = m.blocks[0].attn.z
+  report guess = attribution.gradient_times_value(logit(.answer), r, at: z, over: [batch, pos, d_head])
+}
+"""
+    assert {d.code for d in check_text(text).items} == {"L11"}

@@ -13,7 +13,7 @@ from midsl.sema.builtin_docs import BUILTIN_DOCS
 from midsl.sema.builtins import BUILTINS
 
 FILES = {str(p.relative_to(resource_dir("stdlib"))): p for p in library()}
-TESTED = ("std.edits", "std.metrics")
+TESTED = ("std.attribution", "std.edits", "std.metrics", "std.stats")
 """Modules whose every function is used in a test of its own."""
 
 

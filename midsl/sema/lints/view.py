@@ -6,10 +6,11 @@ whose running is refused today, and what they ask ("is there a zero among the do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
+from midsl.sema.lints.unfold import edits_of
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -98,8 +99,8 @@ class Body:
 
     @cached_property
     def edits(self) -> list[tuple[ast.Run, ast.Set]]:
-        """Every `site := value` that stands in a run, with the run."""
-        return [(r, s) for r in self.runs for s in walk(r.edits) if isinstance(s, ast.Set)]
+        """Every `site := value` of a run, with the run; what functions give is written out."""
+        return [(r, s) for r in self.runs for s in edits_of(r.edits, self.view.functions)]
 
     @cached_property
     def clauses(self) -> dict[str, ast.SweepClause]:
@@ -125,9 +126,10 @@ class Body:
 
 @dataclass(frozen=True)
 class View:
-    """One file."""
+    """One file, and the functions that it can call by name."""
 
     module: ast.Module
+    functions: Mapping[str, ast.Fn] = field(default_factory=dict)
 
     @cached_property
     def bindings(self) -> list[ast.Binding]:
