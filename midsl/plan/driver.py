@@ -47,10 +47,17 @@ class Compiled:
     bag: Bag
     off: tuple[str, ...] = ()
     """The passes that were left out."""
+    compile: str = "never"
+    """Whether segments are compiled: auto, always, never."""
 
     def session(self) -> Session:
         """A fresh state to execute or to count the plan in."""
-        return Session(self.plan, self.binder, self.optimised.program.roots)
+        return Session(self.plan, self.binder, self.optimised.program.roots, mode=self.compile_mode)
+
+    @property
+    def compile_mode(self) -> str:
+        """How segments are compiled; never, where the pass is left out."""
+        return self.compile if self.optimised.schedule.compile else "never"
 
 
 def compile_spec(
@@ -59,10 +66,12 @@ def compile_spec(
     off: Collection[str] = (),
     trust: bool = False,
     tests: Callable[[str], bool] | None = None,
+    compile: str = "never",
 ) -> Compiled:
     """Check, bind and plan a spec; nothing runs and nothing is written.
 
-    `tests`: plan those of its `test` blocks whose titles are wanted, in place of its experiments.
+    `compile`: whether segments are compiled (auto, always, never). `tests`: plan those of its `test` blocks
+    whose titles are wanted, in place of its experiments.
 
     Raises:
         MiError: every error that checking or binding found.
@@ -81,7 +90,7 @@ def compile_spec(
         fitter.planned = fits_of(*program.roots)
         optimised = optimise(program, binder, off)
         plan = build(optimised.program, optimised.schedule)
-    return Compiled(source, program, optimised, plan, binder, trainer, fitter, bag, tuple(off))
+    return Compiled(source, program, optimised, plan, binder, trainer, fitter, bag, tuple(off), compile)
 
 
 @dataclass

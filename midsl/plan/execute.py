@@ -48,6 +48,9 @@ class Executor:
     def run(self, step: RunStep, done: Totals) -> Iterator[int]:
         """Run all chunks of a step and keep what it leaves; yields the rows done after each chunk."""
         p = self.session.prepare(step)
+        if self.session.compiler is not None:
+            self.session.compiler.warn = self.warn
+            self.session.compile()
         engine = self.session.bound.engine(step.run.model)
         if isinstance(engine, ModelGraph):
             Packing.of(engine.gm).on = self.session.packs(step.run.model)

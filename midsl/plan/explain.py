@@ -162,7 +162,12 @@ def explain(compiled: Compiled, kept: Mapping[str, str] | None = None) -> Explan
 
     `kept` names experiments that are no part of it, since a run (its id) has left them in the store.
     """
-    session = Session(compiled.plan, Shapes(compiled.binder), compiled.optimised.program.roots)
+    session = Session(
+        compiled.plan,
+        Shapes(compiled.binder),
+        compiled.optimised.program.roots,
+        mode=compiled.compile_mode,
+    )
     lines = [_line(compiled, session, s) for s in compiled.plan.steps]
     passes = [
         {"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))}

@@ -113,7 +113,12 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     own_session = compiled.session()
     own.run(session=own_session)
     lifted = Execution(compiled, keep=True)
-    session = Session(compiled.plan, Lifted(compiled.binder), compiled.optimised.program.roots)
+    session = Session(
+        compiled.plan,
+        Lifted(compiled.binder),
+        compiled.optimised.program.roots,
+        mode=compiled.compile_mode,
+    )
     lifted.run(session=session)
     domains = _sample(compiled, session, points, done)
     with working_in(compiled.binder.folder):
