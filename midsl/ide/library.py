@@ -14,6 +14,7 @@ from pathlib import Path
 
 from midsl.diagnostics.model import Bag
 from midsl.resources import resource_dir
+from midsl.sema.stdfiles import std_names
 from midsl.source import SourceFile
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -104,11 +105,9 @@ def signature(fn: ast.Fn) -> str:
 def modules() -> tuple[Library, ...]:
     """The standard library, by name."""
     root = resource_dir("stdlib")
-    found = []
-    for path in sorted(root.rglob("*.mi")):
-        name = ".".join(("std", *path.relative_to(root).with_suffix("").parts))
-        found.append(Library(name, read(path)))
-    return tuple(found)
+    return tuple(
+        Library(name, read(root.joinpath(*name.split(".")[1:]).with_suffix(".mi"))) for name in std_names()
+    )
 
 
 def read(path: Path) -> ast.Module:
