@@ -10,7 +10,15 @@ from typing import Any
 import click
 
 from midsl import __version__
-from midsl.cli_common import Commands, F, json_option, reporting, show_diagnostics
+from midsl.cli_common import (
+    Commands,
+    F,
+    json_option,
+    parse_params,
+    reporting,
+    show_diagnostics,
+    spec_options,
+)
 from midsl.cli_edit import EDITING
 from midsl.cli_library import LIBRARY
 
@@ -41,17 +49,6 @@ def main() -> None:
     """midsl: mechanistic-interpretability experiments as specs that compile and run."""
 
 
-def spec_options(f: F) -> F:
-    """What every command that compiles a spec takes."""
-    f = click.option(
-        "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the spec."
-    )(f)
-    f = click.option(
-        "--trust", is_flag=True, help="Allow the spec to run Python outside the standard library."
-    )(f)
-    return json_option(f)
-
-
 def pass_options(f: F) -> F:
     """One ``--no-<pass>`` for each pass that may be left out, and how segments are compiled."""
     f = click.option(
@@ -66,17 +63,6 @@ def pass_options(f: F) -> F:
             f"--no-{name.replace('_', '-')}", f"no_{name}", is_flag=True, help=f"Leave out pass {name}."
         )(f)
     return f
-
-
-def parse_params(pairs: tuple[str, ...]) -> dict[str, str]:
-    """``-p name=value`` pairs as a dictionary."""
-    found = {}
-    for pair in pairs:
-        name, sep, value = pair.partition("=")
-        if not sep or not name:
-            raise click.UsageError(f"-p {pair}: write NAME=VALUE")
-        found[name] = value
-    return found
 
 
 def switched_off(options: dict[str, Any]) -> list[str]:

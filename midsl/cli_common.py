@@ -80,3 +80,25 @@ def show_diagnostics(items: list[Any], as_json: bool) -> None:
 
 def json_option(f: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(f)
+
+
+def spec_options(f: F) -> F:
+    """What every command that compiles a spec takes."""
+    f = click.option(
+        "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the spec."
+    )(f)
+    f = click.option(
+        "--trust", is_flag=True, help="Allow the spec to run Python outside the standard library."
+    )(f)
+    return json_option(f)
+
+
+def parse_params(pairs: tuple[str, ...]) -> dict[str, str]:
+    """``-p name=value`` pairs as a dictionary."""
+    found = {}
+    for pair in pairs:
+        name, sep, value = pair.partition("=")
+        if not sep or not name:
+            raise click.UsageError(f"-p {pair}: write NAME=VALUE")
+        found[name] = value
+    return found

@@ -8,17 +8,23 @@ from pathlib import Path
 
 import click
 
-from midsl.cli_common import json_option, reporting, show_diagnostics
+from midsl.cli_common import json_option, parse_params, reporting, show_diagnostics, spec_options
 
 
 @click.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("-k", "word", default="", metavar="TEXT", help="Only blocks with this in their titles.")
 @click.option("--verify", is_flag=True, help="Compare each with the float64 oracle, too.")
-@click.option("--trust", is_flag=True, help="Allow Python outside the standard library.")
-@json_option
+@spec_options
 @reporting
-def test(files: tuple[Path, ...], word: str, verify: bool, trust: bool, as_json: bool) -> None:
+def test(
+    files: tuple[Path, ...],
+    word: str,
+    verify: bool,
+    params: tuple[str, ...],
+    trust: bool,
+    as_json: bool,
+) -> None:
     """Run the `test` blocks of files; without one, those of the standard library."""
     from rich.console import Console
 
@@ -28,8 +34,9 @@ def test(files: tuple[Path, ...], word: str, verify: bool, trust: bool, as_json:
 
     console = Console(highlight=False)
     told = []
+    given = parse_params(params)
     for path in files or library():
-        one = run_tests(path, word, trust, verify)
+        one = run_tests(path, word, trust, verify, given)
         told.append(one)
         if as_json:
             continue

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from midsl.diagnostics.codes import CODES, LINTS
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.graph.names import NAMES
-from midsl.ide.library import Entry, Library, first_sentence, modules
+from midsl.ide.library import Entry, Library, first_sentence, modules, of_file
 from midsl.resources import resource_dir
 from midsl.sema.builtin_docs import BUILTIN_DOCS
 
@@ -68,13 +69,15 @@ def contents() -> Page:
 
 
 def look_up(name: str) -> list[Page]:
-    """Every page that a name may stand for: `std.metrics`, `metrics.kl`, `kl`, `mean`, `attn.z`, `MI0304`.
+    """Every page that a name may stand for: `std.metrics`, `kl`, `mean`, `attn.z`, `MI0304`, or a file.
 
     Raises:
-        MiError: MI0201 if there is none.
+        MiError: MI0201 if there is none; MI0504 or 01xx for a file that cannot be read or parsed.
     """
     if name == "std":
         return [contents()]
+    if name.endswith(".mi"):
+        return [_module(of_file(Path(name)))]
     library = modules()
     found = [_module(m) for m in library if name in (m.name, m.name.removeprefix("std."))]
     found += [

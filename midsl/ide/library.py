@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from midsl.diagnostics.model import Bag
+from midsl.diagnostics.model import Bag, MiError
 from midsl.resources import resource_dir
+from midsl.sema.check import read_source
+from midsl.sema.stdfiles import std_names
 from midsl.source import SourceFile
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -104,11 +106,22 @@ def signature(fn: ast.Fn) -> str:
 def modules() -> tuple[Library, ...]:
     """The standard library, by name."""
     root = resource_dir("stdlib")
-    found = []
-    for path in sorted(root.rglob("*.mi")):
-        name = ".".join(("std", *path.relative_to(root).with_suffix("").parts))
-        found.append(Library(name, read(path)))
-    return tuple(found)
+    return tuple(
+        Library(name, read(root.joinpath(*name.split(".")[1:]).with_suffix(".mi"))) for name in std_names()
+    )
+
+
+def of_file(path: Path) -> Library:
+    """A file of one's own.
+
+    Raises:
+        MiError: MI0504 if it cannot be read, 01xx if it cannot be parsed.
+    """
+    bag = Bag()
+    tree = parse(read_source(path), bag)
+    if tree is None or bag.errors:
+        raise MiError(*bag.errors)
+    return Library(str(path), tree)
 
 
 def read(path: Path) -> ast.Module:

@@ -6,6 +6,7 @@ and the runs they share are run once. Nothing is written to a store.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,7 +61,13 @@ def library() -> tuple[Path, ...]:
     return tuple(p for p in sorted(resource_dir("stdlib").rglob("*.mi")) if titles(p))
 
 
-def run_tests(path: Path, word: str = "", trust: bool = False, against_oracle: bool = False) -> FileTested:
+def run_tests(
+    path: Path,
+    word: str = "",
+    trust: bool = False,
+    against_oracle: bool = False,
+    params: Mapping[str, str] | None = None,
+) -> FileTested:
     """Run the blocks of a file that have `word` in their titles; what is refused is told, not raised."""
     told = FileTested(path)
 
@@ -70,7 +77,7 @@ def run_tests(path: Path, word: str = "", trust: bool = False, against_oracle: b
     try:
         if not any(map(wanted, titles(path))):
             return told
-        compiled = compile_spec(path, trust=trust, tests=wanted)
+        compiled = compile_spec(path, params, trust=trust, tests=wanted)
         told.diagnostics += compiled.bag
         execution = Execution(compiled)
         execution.run()

@@ -11,7 +11,6 @@ from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import Experiment, Program
-from midsl.resources import resource_dir
 from midsl.sema.context import Context
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.experiments import elaborate_experiment, elaborate_test
@@ -19,6 +18,7 @@ from midsl.sema.facts import Facts
 from midsl.sema.lints.run import lint
 from midsl.sema.modules import LoadedModule, Modules
 from midsl.sema.scope import Lazy
+from midsl.sema.stdfiles import is_std
 from midsl.sema.values import FnV, SpaceV, Value
 from midsl.source import NO_SPAN, SourceFile, Span
 from midsl.syntax import ast
@@ -51,11 +51,6 @@ def read_source(path: Path) -> SourceFile:
         ) from None
     except UnicodeDecodeError:
         raise fail("MI0504", f"{path} is not UTF-8 text") from None
-
-
-def is_std(source: SourceFile) -> bool:
-    """Whether a file is one of the standard library: what its `extern fn`s name is trusted."""
-    return source.path is not None and resource_dir("stdlib") in source.path.parents
 
 
 def check_source(

@@ -14,6 +14,7 @@ from midsl.sema.elaborate import Elaborator
 from midsl.sema.models import annotated
 from midsl.sema.params import param_value
 from midsl.sema.scope import Lazy, Scope
+from midsl.sema.stdfiles import std_names, std_tree
 from midsl.sema.values import (
     BuiltinV,
     DataV,
@@ -85,8 +86,11 @@ class Modules:
             )
         module = self.loaded.get(key)
         if module is None:
-            source = SourceFile(str(path) if not std else f"std/{path.name}", path.read_text(), path)
-            parsed = parse(source, self.ctx.bag)
+            if std:
+                parsed, bag = std_tree(path)
+                self.ctx.bag.extend(bag)
+            else:
+                parsed = parse(SourceFile(str(path), path.read_text(encoding="utf-8"), path), self.ctx.bag)
             if parsed is None:
                 raise fail("MI0202", f"module `{imp.path}` has errors", imp.span)
             module = self.loaded[key] = self.load_tree(parsed, key, std)
@@ -136,10 +140,7 @@ class Modules:
         root = resource_dir("stdlib")
         path = root.joinpath(*parts[1:]).with_suffix(".mi") if len(parts) > 1 else root / "?"
         if not path.is_file():
-            known = [
-                ".".join(("std", *p.relative_to(root).with_suffix("").parts))
-                for p in sorted(root.rglob("*.mi"))
-            ]
+            known = std_names()
             raise fail(
                 "MI0202",
                 f"the standard library has no module `{imp.path}`",

@@ -109,5 +109,19 @@ def test_doc_of_the_rest(cli: Cli, name: str, said: str) -> None:
     assert said in cli("doc", name).expect(0).out
 
 
+def test_doc_of_a_file(cli: Cli, file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text + "## Twice a value. And no more.\nfn twice(x: Float) -> Float = 2.0 * x\n", "utf-8")
+    assert cli("doc", file).expect(0).out.split("\n\n")[-1].split() == ["twice", "Twice", "a", "value."]
+    assert "MI0504" in cli("doc", "none.mi").expect(2).err
+
+
+def test_tests_take_parameters(cli: Cli, file: Path) -> None:
+    text = FILE.replace("BOUND", "bound").replace("model m", "param bound: Float = 100.0\nmodel m")
+    file.write_text(text, encoding="utf-8")
+    cli("test", file).expect(0)
+    cli("test", file, "-p", "bound=-100.0").expect(3)
+
+
 def test_doc_of_nothing(cli: Cli) -> None:
     assert "did you mean `logit_diff`" in cli("doc", "logit_dif").expect(2).err

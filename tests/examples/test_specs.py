@@ -41,6 +41,19 @@ def verified(spec: Path, *args: object) -> None:
     assert verdict["worst"] <= 1e-9
 
 
+# -- sorting: a task of the library, trained, patched and held against chance
+
+
+def test_sorting_holds_and_can_fail(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    done = midsl("run", EXAMPLES / "sorting.mi", "--store", store)
+    assert done.exit_code == 0, done.output
+    (row,) = ask(store, 'SELECT value, n FROM task."right"')
+    assert isinstance(row["value"], float) and row["value"] > 0.9 and row["n"] == 128
+    wrong = changed(EXAMPLES / "sorting.mi", tmp_path, "patch(h, from: clean)", "patch(h, from: corrupt)")
+    assert midsl("run", wrong, "--store", store).exit_code == 3
+
+
 # -- spec 1: which heads restore the indirect object?
 
 

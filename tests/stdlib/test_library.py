@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from midsl.ide.library import Library, modules
+from midsl.ide.library import Library, modules, read
 from midsl.plan.selftest import library, run_tests, titles
 from midsl.resources import resource_dir
 from midsl.sema.builtin_docs import BUILTIN_DOCS
 from midsl.sema.builtins import BUILTINS
+from midsl.sema.stdfiles import std_tree, without_tests
+from midsl.syntax import ast
 
 FILES = {str(p.relative_to(resource_dir("stdlib"))): p for p in library()}
 TESTED = ("std.attribution", "std.edits", "std.metrics", "std.stats")
@@ -53,3 +55,16 @@ def test_a_file_is_told_from_its_first_function(tmp_path: Path) -> None:
     assert module_docs("language mi 1\n## The function.\nfn f() -> Int = 1\n") == ""
     assert module_docs("language mi 1\n## The\n## file.\nimport std.models\n") == "The\nfile."
     assert module_docs("language mi 1\nimport std.models\n\n## Late.\n\nfn f() -> Int = 1\n") == ""
+
+
+def test_who_imports_a_module_reads_all_but_its_tests() -> None:
+    for path in resource_dir("stdlib").rglob("*.mi"):
+        whole, (tree, bag) = read(path), std_tree(path)
+        assert tree is not None and not list(bag)
+        kept = [d for d in whole.decls if not isinstance(d, ast.Test)]
+        assert list(tree.decls) == kept and len(tree.decls) > 0
+        assert [str(d.span) for d in tree.decls] == [
+            str(d.span).replace(str(path), f"std/{path.name}") for d in kept
+        ]
+    one_line = 'let a = 1\ntest "x" { expect 1 < 2 }\nfn f() -> Int {\n  return 1\n}\n'
+    assert without_tests(one_line) == one_line, "it is not worth the risk"
