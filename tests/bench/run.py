@@ -25,8 +25,8 @@ from midsl.plan.driver import Compiled
 
 HERE = Path(__file__).parent
 WORKLOADS = ("w1", "w2", "w2last", "w3", "w4", "w5", "w6")
-PEERS = {"hooks": "hooks.py", "tl": "tl.py", "nnsight": "nns.py"}
-LACKING = {("nnsight", "w3"), ("nnsight", "w4"), ("nnsight", "w5")}
+PEERS = {"hooks": "hooks.py", "tl": "tl.py", "nnsight": "nns.py", "pyvene": "pyv.py"}
+LACKING = {(peer, w) for peer in ("nnsight", "pyvene") for w in ("w3", "w4", "w5")}
 """Peers for which a workload is not written."""
 TOLERANCE = 1e-5
 DIFFERS = "DIFFERS"
