@@ -29,7 +29,7 @@ class Sizing:
         assert isinstance(sweep.domain, ir.Top)
         total = 1
         for a in sweep.domain.score.tensor_type.axes:
-            total *= self.axis_size(sweep.domain.score, a.name)
+            total *= a.size if a.size is not None else self.axis_size(sweep.domain.score, a.name)
         return min(sweep.domain.k, total)
 
     def axis_size(self, node: ir.Node, name: str) -> int:
