@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from midsl.ir import nodes as ir
+from midsl.ir.types import Axis, TensorType
 
 _SELF: dict[str, bool] = {}
 
@@ -14,6 +15,23 @@ def mixes_rows(node: ir.Node) -> bool:
     if isinstance(node, ir.Select):
         return node.axis.name == "batch"
     return isinstance(node, ir.Apply) and dict(node.attrs).get("over") == "batch"
+
+
+def goes_along(node: ir.Node) -> set[tuple[str, str]]:
+    """The axes that an operation goes along, by name and owner: it needs more than one place of them."""
+    axes: tuple[Axis, ...] = ()
+    if isinstance(node, ir.Reduce):
+        axes = node.axes
+    elif isinstance(node, ir.Select):
+        axes = (node.axis,)
+    elif isinstance(node, ir.Apply) and "over" in dict(node.attrs):
+        over = dict(node.attrs)["over"]
+        axes = tuple(a for c in node.children for a in _axes(c) if a.name == over)
+    return {(a.name, a.owner) for a in axes}
+
+
+def _axes(node: ir.Node) -> tuple[Axis, ...]:
+    return node.type.axes if isinstance(node.type, TensorType) else ()
 
 
 def has_self(node: ir.Node) -> bool:

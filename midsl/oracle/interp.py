@@ -22,6 +22,7 @@ from midsl.ops.index import select
 from midsl.ops.named import NT, as_axes
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
+from midsl.oracle.across import along_sweep, swept_axis
 from midsl.oracle.domains import Domains, Points, axis_of
 from midsl.oracle.inputs import Address, Change, Inputs, Values
 from midsl.oracle.leaves import leaf, literal
@@ -184,6 +185,8 @@ class Oracle:
         return settled
 
     def _apply(self, node: ir.Apply, point: Point, me: NT | None) -> NT:
+        if (along_axis := swept_axis(node)) is not None:
+            return along_sweep(self, node, *along_axis, point, me)
         types = [a.tensor_type for a in node.args]
         values = [self.value(a, point, me) for a in node.args]
         args = self.settle(list(zip(values, types, strict=True)), ir.sweeps_of(node), point)

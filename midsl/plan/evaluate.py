@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from midsl.ir import nodes as ir
-from midsl.ir.crossing import has_self, mixes_rows
+from midsl.ir.crossing import goes_along, has_self, mixes_rows
 from midsl.ir.types import Axis, TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
@@ -66,6 +66,12 @@ class Env:
     """Axes of the place that is edited: a value may have them, whatever is swept."""
 
     @property
+    def swept_axes(self) -> set[tuple[str, str]]:
+        """Axes that lanes are at points of, by name and owner."""
+        sweeps = self.table.sweeps if self.table is not None else ()
+        return {(a.name, a.owner) for s in sweeps for a in s.axes}
+
+    @property
     def digests(self) -> frozenset[str]:
         return self.table.digests if self.table is not None else frozenset()
 
@@ -114,6 +120,10 @@ class Evaluator:
         if env.rows is not None and env.source is None and mixes_rows(node) and not has_self(node):
             # an edit's value in a chunk: what goes across rows is taken over all of them, not the chunk's
             return self._cut(self.eval(node, replace(env, rows=None, unswept={}), {}), env)
+        if swept and not has_self(node) and goes_along(node) & env.swept_axes:
+            # over the points of a sweep that each lane here is one of: over all of them, then each its own
+            whole = self.eval(node, replace(env, table=None, lanes=None, base=None, unswept={}), {})
+            return self._lift(whole, node, env)
         method = getattr(self, "_" + type(node).__name__.lower())
         found: NT = method(node, env, memo)
         return found

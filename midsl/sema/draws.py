@@ -50,7 +50,8 @@ def draw_values(kind: str) -> Callable[..., Value]:
             named = TensorType(axes=tuple(axes))
             axes = [find_axis(named, n, args.expr("over").span, "draw along") for n in over]
             axes += [a for a in named.axes if a.name in per and a not in axes]
-        return TensorV(_draw(e, kind, args, tuple(axes)))
+        family = like if isinstance(like, SiteV) and like.stars else None
+        return TensorV(_draw(e, kind, args, tuple(axes)), family)
 
     return call
 
@@ -107,8 +108,10 @@ def _part(ctx: Context, axis: Axis) -> ir.Node:
 
 
 def _site_axes(site: SiteV) -> list[Axis]:
-    """The axes of a site that are the model's: what a direction in it has."""
-    names = [a for a in site.row.axes if a not in ("batch", "pos", "key_pos")]
+    """The axes of a site that are the model's, those of its family first: what a direction in it has."""
+    names = list(
+        dict.fromkeys(a for a in (*site.stars, *site.row.axes) if a not in ("batch", "pos", "key_pos"))
+    )
     free = [a for a in names if isinstance(site.site.index(a), (ir.Star, type(None)))]
     return [Axis(a, site.model.owner, site.model.sizes.get(a)) for a in free]
 

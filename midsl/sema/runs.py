@@ -200,6 +200,7 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
     check_fit(tensor, t, template.value.span)
     if "layer" in target.stars:
         check_layerwise(tensor.node, template.value.span)
+    check_union(tensor.node, template.value.span)
     if tensor.type.kind == "bool":
         raise fail("MI0408", "a truth value cannot be written to a site", template.value.span)
     absolute = not any(isinstance(n, ir.Self) for n in _own(tensor.node))
@@ -271,6 +272,21 @@ def check_layerwise(value: ir.Node, span: Span) -> None:
                 span,
                 label="this goes across the layers of a joint edit",
                 help="read the layers from another run: `mean(base[site], over: layer)`",
+            )
+
+
+def check_union(value: ir.Node, span: Span) -> None:
+    """Refuse what keeps the axis of a sweep over a union, which is no coordinate of a site (MI0601)."""
+    for node in _own(value):
+        ragged = {a.name for s in ir.sweeps_of(node) if len(s.axes) != len(s.columns) for a in s.axes}
+        over = dict(node.attrs).get("over") if isinstance(node, ir.Apply) else None
+        if over in ragged and over in node.tensor_type.names:
+            raise fail(
+                "MI0601",
+                "not implemented: a value along a sweep over a union of sites, written by an edit",
+                span,
+                label=f"this goes along `{over}`",
+                help="report it, and edit with what a reduction gives: `mean(x, over: ...)`",
             )
 
 
