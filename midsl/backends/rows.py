@@ -174,6 +174,8 @@ class RowRun:
         active: the rows of each node that are computed; the same mask is the same object.
         static: values of static nodes, for the examples of the pass.
         base: the base run's value of a node, [batch, pos, ..] as the graph has it; None if it has none.
+        given: the rows of each node that are those of the source run.
+        source: the source run's value of a node, as `base`.
         edit: computes an edit node at its active rows.
         keep: nodes whose values are asked for afterwards.
     """
@@ -182,6 +184,8 @@ class RowRun:
     active: Mapping[fx.Node, Tensor]
     static: Mapping[fx.Node, Any]
     base: Callable[[fx.Node], Tensor | None]
+    given: Mapping[fx.Node, Tensor]
+    source: Callable[[fx.Node], Tensor]
     edit: Callable[[fx.Node, RowRun], Tensor]
     keep: Collection[fx.Node]
     counts: Counts
@@ -308,6 +312,19 @@ class RowRun:
         return self.at(node, *index.parts)
 
     def at(self, node: fx.Node, lane: Tensor, example: Tensor, pos: Tensor) -> Tensor:
+        """A node's value at some rows, packed: what was computed of it, else what other runs have."""
+        given = self.given.get(node)
+        found = self._own(node, lane, example, pos)
+        if given is None:
+            return found
+        put = given[lane, example, pos].nonzero().flatten()
+        if not len(put):
+            return found
+        dims = self.dims(node)
+        new = gather(self.source(node), dims, example[put], pos[put], self.width)
+        return found.index_copy(along(dims), put, new)
+
+    def _own(self, node: fx.Node, lane: Tensor, example: Tensor, pos: Tensor) -> Tensor:
         """A node's value at some rows, packed: what was computed of it, else what the base run has."""
         dims, mask = self.dims(node), self.active.get(node)
         if mask is None:
@@ -390,12 +407,16 @@ class RowRun:
         if base is not None:
             whole = base.narrow(2, 0, bucket.end).index_select(0, bucket.example)
         else:
-            own = self.values[node]
+            own = self.values[node] if mask is not None else self.source(node)
             whole = own.new_zeros(len(bucket.lane), own.shape[1], bucket.end, own.shape[3])
         if mask is not None:
             place = self.index(mask).place[bucket.lane, bucket.example, : bucket.end]
             group, pos = (place >= 0).nonzero(as_tuple=True)
             whole[group, :, pos] = self.values[node][0].transpose(0, 1)[place[group, pos]]
+        given = self.given.get(node)
+        if given is not None:
+            group, pos = given[bucket.lane, bucket.example, : bucket.end].nonzero(as_tuple=True)
+            whole[group, :, pos] = self.source(node)[bucket.example[group], :, pos]
         return whole
 
     def _mask(self, given: Mapping[str, Any], bucket: Bucket, index: Index) -> Tensor | None:

@@ -49,6 +49,7 @@ class Rowed:
         real: the rows that its data has, bool [1, batch, pos].
         reads: what is read of it.
         base: the run whose values stand where nothing is computed; None for a run from the tokens on.
+        source: a run that edits take whole rows of.
         dead: leave out rows of which it is known that they do not differ.
         compiler: runs segments of it compiled.
         wanted: rows that others take of this run, bool [batch, pos], by name.
@@ -64,6 +65,7 @@ class Rowed:
     base: Rowed | None
     dead: bool
     compiler: Compiler | None = None
+    source: Rowed | None = None
     wanted: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     users: int = 0
@@ -154,7 +156,18 @@ class Rowed:
     @cached_property
     def edit_rows(self) -> dict[fx.Node, EditRows]:
         base = self.base.run_node if self.base is not None else None
-        return {n: edit_rows(op, base, self.table, self.real, self.dead) for n, op in self.edited.items()}
+        source = self.source.run_node if self.source is not None else None
+        return {
+            n: edit_rows(op, base, self.table, self.real, self.dead, source) for n, op in self.edited.items()
+        }
+
+    @property
+    def _at_source(self) -> set[fx.Node]:
+        """The nodes that the source run has, too."""
+        if self.source is None:
+            return set()
+        names = {n: _name(n, self.lowered.stable) for n in self.nodes}
+        return {n for n, name in names.items() if name is not None and name in self.source.named}
 
     @property
     def every(self) -> Tensor:
@@ -177,7 +190,9 @@ class Rowed:
         for name, rows in self.wanted.items():
             ask(self.named[name], rows.expand(self.table.size, *rows.shape))
         start = {} if self.base is not None else {self._start: every}
-        return plan_rows(self.nodes, self.rowwise, self.real, start, self.edit_rows, reads, masks)
+        return plan_rows(
+            self.nodes, self.rowwise, self.real, start, self.edit_rows, reads, masks, self._at_source
+        )
 
     @property
     def _start(self) -> fx.Node:
@@ -204,8 +219,11 @@ class Rowed:
         def take(node: fx.Node, rows: Tensor) -> None:
             if self.rowwise.kinds.get(node, "static") == "static" or active.get(node) is rows:
                 return
-            own = active.get(node)
-            some = (rows if own is None else rows & ~own).any(0)
+            there = rows
+            for has in (active.get(node), self.plan.given.get(node)):
+                if has is not None:
+                    there = there & ~has
+            some = there.any(0)
             if bool(some.any()):
                 found[node] = found[node] | some if node in found else some
 
@@ -257,6 +275,15 @@ class Rowed:
             self.base.wanted[name] = rows if before is None else before | rows
         return ""
 
+    def ask_source(self) -> None:
+        """Tell the source run which rows of which nodes to keep."""
+        assert self.source is not None
+        for node, rows in self.plan.given.items():
+            name = _name(node, self.lowered.stable)
+            assert name is not None
+            before, some = self.source.wanted.get(name), rows.any(0)
+            self.source.wanted[name] = some if before is None else before | some
+
     def lane_rows(self, rows: slice) -> Tensor:
         """The most rows that one node computes, by lane, for some examples: int64 [lane]."""
         most = torch.zeros(self.table.size, dtype=torch.int64)
@@ -302,6 +329,8 @@ class Rowed:
             plan.active,
             prefix,
             base,
+            plan.given,
+            lambda node: self._of_source(node, chunk.rows),
             lambda node, run: self._edit(node, edits[node], chunk, run),
             self.keep,
             counts,
@@ -312,6 +341,14 @@ class Rowed:
         return RowCaptured(
             self.run_node, {}, self.evaluator.rows, self.evaluator.domains, self.projection, self, run, chunk
         )
+
+    def _of_source(self, node: fx.Node, rows: slice) -> Tensor:
+        """What the source run has of a node, for some examples."""
+        name = _name(node, self.lowered.stable)
+        assert self.source is not None and name is not None
+        found = self.source.taken(name, rows)
+        assert found is not None, f"{name} was not kept by the run that it is taken of"
+        return found
 
     def _edit(self, node: fx.Node, rows: EditRows, chunk: Chunk, run: RowRun) -> Tensor:
         """An edit at its active rows: whole lanes go through the operation, the others pass by."""

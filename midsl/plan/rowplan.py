@@ -3,13 +3,15 @@
 A row is one (lane, example, position); a set of rows is a bool tensor [lane, batch, pos]. `dirty` goes
 forward: what an edit touches, and, after an attention, everything from the first touched key on. `demand`
 goes backward: what is read, and, before an attention, everything up to the last query. The rows computed are
-dirty and demanded; every other row of a lane is that of the base run. Between edits and attentions all
-nodes share one set, which is one object, so planning costs as many set operations as there are of those.
+dirty and demanded; every other row of a lane is that of the base run. A row that an edit takes whole from
+another run's same site is *given*, and so is what follows from it at that row alone: that run has it already.
+Between edits and attentions all nodes share one set, which is one object, so planning costs as many set
+operations as there are of those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -78,37 +80,45 @@ class EditRows:
         changed: rows that may come out other than the base run's, if what arrives is the base run's.
         whole: rows of which nothing that arrives is left.
         wide: rows of what arrives that must be known for other rows (`self` taken across positions).
+        given: rows that become those of the source run, at the same example and position.
     """
 
     touched: Tensor
     changed: Tensor | None
     whole: Tensor | None
     wide: Tensor | None = None
+    given: Tensor | None = None
 
     def part(self, lanes: Tensor, rows: slice) -> EditRows:
         """The same for some lanes and examples."""
-        cut = [None if m is None else m[lanes, rows] for m in (self.changed, self.whole, self.wide)]
+        every = (self.changed, self.whole, self.wide, self.given)
+        cut = [None if m is None else m[lanes, rows] for m in every]
         return EditRows(self.touched[lanes, rows], *cut)
 
 
 @dataclass(frozen=True)
 class RowPlan:
-    """The rows of each node that are computed; nodes that are not named have none."""
+    """The rows of each node that are computed, and those that the source run has; other nodes have none."""
 
     active: Mapping[fx.Node, Tensor]
+    given: Mapping[fx.Node, Tensor] = field(default_factory=dict)
 
     def part(self, lanes: Tensor, rows: slice) -> RowPlan:
         """The plan of some lanes and examples; masks that were one object still are."""
         cut: dict[int, Tensor | None] = {}
-        active = {}
-        for node, mask in self.active.items():
-            if id(mask) not in cut:
-                some = mask[lanes, rows]
-                cut[id(mask)] = some if bool(some.any()) else None
-            found = cut[id(mask)]
-            if found is not None:
-                active[node] = found
-        return RowPlan(active)
+
+        def some(masks: Mapping[fx.Node, Tensor]) -> dict[fx.Node, Tensor]:
+            kept = {}
+            for node, mask in masks.items():
+                if id(mask) not in cut:
+                    here = mask[lanes, rows]
+                    cut[id(mask)] = here if bool(here.any()) else None
+                found = cut[id(mask)]
+                if found is not None:
+                    kept[node] = found
+            return kept
+
+        return RowPlan(some(self.active), some(self.given))
 
     def distinct(self) -> list[Tensor]:
         """Every mask once."""
@@ -130,12 +140,16 @@ def plan_rows(
     edits: Mapping[fx.Node, EditRows],
     reads: Mapping[fx.Node, Tensor],
     masks: Masks,
+    at_source: Collection[fx.Node] = (),
 ) -> RowPlan:
     """Decide the rows of every node.
 
     `real`: the rows there are, [1, batch, pos]; `start`: nodes that are dirty of themselves (the token
-    lookup, in a run that has no base); `edits` by edit node; `reads`: by captured node, the rows read.
+    lookup, in a run that has no base); `edits` by edit node; `reads`: by captured node, the rows read;
+    `at_source`: nodes that the source run has, too.
     """
+    given = _given(nodes, rowwise, edits, masks, at_source) if at_source else {}
+    taken: dict[fx.Node, Tensor] = {}
     dirty: dict[fx.Node, Tensor] = {}
     for node in nodes:
         kind = rowwise.kinds.get(node)
@@ -163,6 +177,10 @@ def plan_rows(
     active: dict[fx.Node, Tensor] = {}
     for node in reversed(nodes):
         rows = masks.both(dirty.get(node), demand.get(node))
+        found = masks.both(rows, given.get(node))
+        if found is not None:
+            taken[node] = found
+            rows = masks.minus(rows, found)
         if rows is None:
             continue
         active[node] = rows
@@ -178,4 +196,29 @@ def plan_rows(
         else:
             for a in node.all_input_nodes:
                 ask(a, rows)
-    return RowPlan(active)
+    return RowPlan(active, taken)
+
+
+def _given(
+    nodes: Sequence[fx.Node],
+    rowwise: Rowwise,
+    edits: Mapping[fx.Node, EditRows],
+    masks: Masks,
+    at_source: Collection[fx.Node],
+) -> dict[fx.Node, Tensor]:
+    """Rows at which a node has the value that the source run has there."""
+    given: dict[fx.Node, Tensor] = {}
+    for node in nodes:
+        kind = rowwise.kinds.get(node)
+        rows: Tensor | None = None
+        if kind == "edit":
+            e = edits[node]
+            rows = masks.union(e.given, masks.minus(given.get(node.all_input_nodes[0]), e.touched))
+        elif kind == "local":
+            moving = [a for a in node.all_input_nodes if rowwise.kinds.get(a, "static") != "static"]
+            rows = given.get(moving[0]) if moving else None
+            for a in moving[1:]:
+                rows = masks.both(rows, given.get(a))
+        if rows is not None and node in at_source:
+            given[node] = rows
+    return given

@@ -45,6 +45,7 @@ class RowSteps:
     made: dict[int, Rowed] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
     _bases: dict[int, RunStep] = field(default_factory=dict)
+    _sources: dict[int, RunStep] = field(default_factory=dict)
     _captures: dict[int, list[Key]] = field(default_factory=dict)
 
     def decide(self, stage: int) -> None:
@@ -63,6 +64,10 @@ class RowSteps:
             start = base_of(step.run)
             if start is not None and start.digest in first:
                 self._bases[id(step)] = first[start.digest]
+            for edit in step.run.edits:
+                value = edit.value
+                if isinstance(value, ir.Read) and value.run.digest in first:
+                    self._sources.setdefault(id(step), first[value.run.digest])
             if step.serves:
                 first.setdefault(step.run.digest, step)
         for step in reversed(steps):
@@ -97,16 +102,32 @@ class RowSteps:
         why = self.why.get(id(base_step), "") if base is None else ""
         if base is not None and rowed is not None:
             why = rowed.veto
+            rowed.source = self._source(step, base) if not why else None
             if not why:
                 before = dict(base.wanted)
                 why = rowed.ask_base()
                 if base.kept_bytes() > SHARE * self.available:
                     base.wanted = before
                     why = "what it would take of its unedited run does not fit in memory"
+            if not why and rowed.source is not None:
+                rowed.ask_source()
+                rowed.source.users += 1
             base.users += not why
         if why:
             self.made.pop(id(step), None)
             self.why[id(step)] = why
+
+    def _source(self, step: RunStep, base: Rowed) -> Rowed | None:
+        """The run that edits take whole rows of, if it goes by rows from its tokens on."""
+        other = self._sources.get(id(step))
+        if other is None or other.sweeps or id(other) in self._bases or other.run.model != step.run.model:
+            return None
+        made = self._make(other, None)
+        if made is None or made.veto or made is base:
+            return None
+        room = SHARE * self.available
+        every = sum(made.runner.bytes_kept(n) for n in made.named.values()) * made.real.numel()
+        return made if every < room else None
 
     def _make(self, step: RunStep, base: Rowed | None) -> Rowed | None:
         """The run by rows; None, with a reason, if its sites exclude each other."""

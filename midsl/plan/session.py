@@ -335,10 +335,11 @@ class Session:
     def done_with(self, p: Prepared) -> None:
         """After a run by rows: what was kept for it alone is let go."""
         rowed = p.lowered
-        if isinstance(rowed, Rowed) and rowed.base is not None:
-            rowed.base.users -= 1
-            if rowed.base.users == 0:
-                rowed.base.kept.clear()
+        for of in (rowed.base, rowed.source) if isinstance(rowed, Rowed) else ():
+            if of is not None:
+                of.users -= 1
+                if of.users == 0:
+                    of.kept.clear()
 
     # -- counting
 
@@ -437,4 +438,4 @@ def held_bytes(p: Prepared) -> int:
     rowed = p.lowered
     if not isinstance(rowed, Rowed):
         return 0
-    return rowed.kept_bytes() + (rowed.base.kept_bytes() if rowed.base is not None else 0)
+    return rowed.kept_bytes() + sum(of.kept_bytes() for of in (rowed.base, rowed.source) if of is not None)

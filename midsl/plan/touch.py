@@ -54,17 +54,26 @@ def _positions(op: EditOp, site: ir.Site, table: Table, rows: slice, width: int)
     return inside[None]
 
 
-def edit_rows(op: EditOp, base: ir.Forward | None, table: Table, real: Tensor, dead: bool) -> EditRows:
+def edit_rows(
+    op: EditOp,
+    base: ir.Forward | None,
+    table: Table,
+    real: Tensor,
+    dead: bool,
+    source: ir.Forward | None = None,
+) -> EditRows:
     """What the edits at one node do to the rows of a run's lanes.
 
     `base` gives the rows that are not computed; `dead` lets rows go of which the tokens show that they
-    cannot differ from the base run's. real: bool [1, batch, pos].
+    cannot differ from the base run's; `source` is a run that whole rows may be those of. real: bool
+    [1, batch, pos].
     """
     lanes = torch.zeros(table.size, dtype=torch.bool)
     for edit in op.edits:
         lanes |= lanes_of(op, edit, table)
     some = lanes.nonzero().flatten()
     found = _edit_rows(op, base, table.rows(some), real, dead)
+    given = found.touched if source is not None and _is_of(op, source) else None
 
     def all_lanes(rows: Tensor | None) -> Tensor | None:
         if rows is None or len(some) == table.size:
@@ -73,7 +82,19 @@ def edit_rows(op: EditOp, base: ir.Forward | None, table: Table, real: Tensor, d
 
     touched_rows = all_lanes(found.touched)
     assert touched_rows is not None
-    return EditRows(touched_rows, *map(all_lanes, (found.changed, found.whole, found.wide)))
+    return EditRows(touched_rows, *map(all_lanes, (found.changed, found.whole, found.wide, given)))
+
+
+def _is_of(op: EditOp, source: ir.Forward) -> bool:
+    """Whether what is edited at a node becomes, row by row, what another run has there."""
+    if len(op.edits) != 1:
+        return False
+    (edit,) = op.edits
+    value, site = edit.value, edit.site
+    if not isinstance(value, ir.Read) or value.run != source or site.minus or value.site.minus:
+        return False
+    rows_only = all(axis in ("layer", "pos") for axis, _ in site.select)
+    return rows_only and (value.site.name, value.site.select) == (site.name, site.select)
 
 
 def _edit_rows(op: EditOp, base: ir.Forward | None, table: Table, real: Tensor, dead: bool) -> EditRows:

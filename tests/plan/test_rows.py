@@ -14,6 +14,7 @@ from midsl.plan.build import build
 from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.explain import Shapes, explain
 from midsl.plan.rowed import Rowed
+from midsl.plan.rowplan import operands
 from midsl.plan.session import Session
 from tests.plan.corpus import SPECS, cells, planned, tables
 
@@ -212,3 +213,42 @@ def test_what_is_not_kept_is_not_looked_at(name: str, monkeypatch: pytest.Monkey
         assert cells(table).keys() == cells(tables(other)[report]).keys()
         for key, (value, n, _) in cells(table).items():
             assert cells(tables(other)[report])[key][:2] == pytest.approx((value, n), nan_ok=True), key
+
+
+# ---------------------------------------------------------------- what another run has already
+
+
+def test_a_patched_row_takes_its_products_from_the_run_that_it_came_from(tmp_path: Path) -> None:
+    """Queries, keys and values of a patched row are those of the run it was patched from: no product."""
+    body = PATCH.format(site="m.blocks[*].resid_pre[pos: *]", value="clean")
+    run = rowed(spec(tmp_path, body, layers=4))
+    assert run.source is not None and run.source.run_node.data.side == "clean"
+    layers = run.evaluator.domains.column(run.table.sweeps[0], 0)
+    attentions = [n for n in run.nodes if run.rowwise.kinds[n] == "attention"]
+    assert len(attentions) == 4
+    for layer, node in enumerate(attentions[:-1]):
+        patched_here = layers == layer
+        for operand in operands(node):
+            given = run.plan.given[operand][patched_here]
+            assert int(given.sum()) == ROWS * LENGTH, "one row of each lane and example"
+            computed_too = run.plan.active.get(operand)
+            assert computed_too is None or not bool(computed_too[patched_here].any())
+    last = operands(attentions[-1])[1]
+    assert last not in run.plan.given, "the other run stops before the last layer's keys"
+
+
+def test_what_another_run_has_counts_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = spec(tmp_path, PATCH.format(site="m.blocks[*].resid_pre[pos: *]", value="clean"), layers=4)
+    with_source = Execution(compiled)
+    with_source.run()
+    monkeypatch.setattr("midsl.plan.rowsteps.RowSteps._source", lambda *_: None)
+    without = Execution(compiled)
+    without.run()
+    assert with_source.totals == with_source.predicted
+    lanes = 3 * LENGTH * ROWS  # of all layers but the last
+    assert without.totals.flops - with_source.totals.flops == lanes * 6 * WIDTH**2
+    (a,), (b,) = (list(tables(x).values()) for x in (with_source, without))
+    for key, (value, _, _) in cells(a).items():
+        assert value == pytest.approx(cells(b)[key][0], abs=1e-5)
