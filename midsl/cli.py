@@ -25,6 +25,7 @@ from midsl.cli_library import LIBRARY
 PASSES = (
     "fold_constants",
     "simplify",
+    "read_self",
     "cse",
     "dce",
     "push_selects",
@@ -37,6 +38,7 @@ PASSES = (
     "drop_dead_lanes",
     "chunk",
     "schedule",
+    "compile_segments",
     "reuse",
 )
 
@@ -48,7 +50,14 @@ def main() -> None:
 
 
 def pass_options(f: F) -> F:
-    """One ``--no-<pass>`` for each pass that may be left out."""
+    """One ``--no-<pass>`` for each pass that may be left out, and how segments are compiled."""
+    f = click.option(
+        "--compile",
+        type=click.Choice(["auto", "always", "never"]),
+        default="auto",
+        show_default=True,
+        help="Run stretches of operations as compiled functions: where that pays, always, or never.",
+    )(f)
     for name in reversed(PASSES):
         f = click.option(
             f"--no-{name.replace('_', '-')}", f"no_{name}", is_flag=True, help=f"Leave out pass {name}."
@@ -120,6 +129,7 @@ def print_sarif(diagnostics: Any) -> None:
 @click.option(
     "--after", type=click.Choice(["expand_sites", *PASSES]), help="Print the IR as this pass leaves it."
 )
+@click.option("--torch", "graphs", is_flag=True, help="Show the segments that may run as compiled functions.")
 @STORE
 @reporting
 def explain(
@@ -129,6 +139,7 @@ def explain(
     as_json: bool,
     dump: str | None,
     after: str | None,
+    graphs: bool,
     store: Path,
     **options: Any,
 ) -> None:
@@ -141,10 +152,17 @@ def explain(
     off = switched_off(options)
     if after in off:
         raise click.UsageError(f"--after {after}: that pass is left out")
-    compiled = compile_spec(spec, parse_params(params), off, trust)
+    compiled = compile_spec(spec, parse_params(params), off, trust, compile=options["compile"])
     if dump == "ir" or after is not None:
         text = ir_text(compiled, after)
         click.echo(json.dumps({"ir": text} | told(compiled.bag), indent=1) if as_json else text, nl=as_json)
+        return
+    if graphs:
+        from midsl.plan.torchgraphs import torch_graphs, torch_text
+
+        found = torch_graphs(compiled)
+        show_warnings(compiled.bag, as_json)
+        click.echo(json.dumps(found | told(compiled.bag), indent=1) if as_json else torch_text(found))
         return
     reused = reuse_from(store, compiled, model_numerics(compiled))
     done = explain_plan(reused.compiled, {s.experiment: s.cells[0].reused_from or "" for s in reused.stages})
@@ -175,7 +193,8 @@ def run(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, store: 
     from midsl.plan.driver import compile_spec
     from midsl.plan.record import run_and_store
 
-    compiled = compile_spec(spec, parse_params(params), switched_off(options), trust)
+    off = switched_off(options)
+    compiled = compile_spec(spec, parse_params(params), off, trust, compile=options["compile"])
     show_warnings(compiled.bag, as_json)
     code = run_and_store(compiled, store, parse_params(params), sys.argv[1:], as_json)
     sys.exit(code)
@@ -202,7 +221,8 @@ def verify(
     from midsl.plan.verify import TOLERANCE
     from midsl.plan.verify import verify as verify_plan
 
-    compiled = compile_spec(spec, parse_params(params), switched_off(options), trust)
+    off = switched_off(options)
+    compiled = compile_spec(spec, parse_params(params), off, trust, compile=options["compile"])
     done = verify_plan(compiled, None if exact else points)
     if as_json:
         rows = [

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from midsl.backends.compiled import Compiler, Segment, segments_of
 from midsl.backends.eager import FLOPS, VIEWS, Counts
 from midsl.backends.packed import Call, Then, followers, fused
 from midsl.backends.rowindex import Bucket, Index, gather, rectangle
@@ -45,12 +46,18 @@ class RowRunner:
     symbols: tuple[Any, Any]
     blocks: Mapping[str, int]
     calls: Mapping[fx.Node, Call] = field(default_factory=dict)
+    compiler: Compiler | None = None
     follows: Mapping[fx.Node, Then] = field(init=False)
     _flops: dict[fx.Node, int] = field(default_factory=dict)
     _bytes: dict[fx.Node, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.follows = followers(self.calls, VIEWS)
+
+    def segments(self, keep: Collection[fx.Node]) -> list[Segment]:
+        """Stretches of nodes between products and attentions, as compiled functions may run them."""
+        activations = {then.node for then in self.follows.values()}
+        return segments_of(self.nodes, self.rowwise.kinds, keep, activations)
 
     def size(self, value: Any, rows: int) -> int:
         """A size of the graph for packed rows."""
@@ -183,16 +190,62 @@ class RowRun:
     values: dict[fx.Node, Any] = field(default_factory=dict)
     _indices: dict[int, Index] = field(default_factory=dict)
     _static: dict[tuple[fx.Node, int], Any] = field(default_factory=dict)
+    _inside: set[fx.Node] = field(default_factory=set)
+    """Nodes that a compiled segment has dealt with."""
 
     def run(self) -> None:
         """Compute every active node, in order; what has no later use is let go."""
 
         def bytes_of(node: fx.Node) -> int:
+            if node not in self.values:  # inside a segment: counted as if it had been there
+                return self.runner.bytes(node) * self.index(self.active[node]).count
             return 0 if is_view(node) else size_in_bytes(self.values[node])
 
-        for node, done in self.runner.walk(self.active, self.keep, self.counts, bytes_of, self.values.pop):
-            self.values[node] = self._compute(node)
+        def let_go(node: fx.Node) -> object:
+            return self.values.pop(node, None)
+
+        for node, done in self.runner.walk(self.active, self.keep, self.counts, bytes_of, let_go):
+            if node not in self._inside and not self._segment(node):
+                self.values[node] = self._compute(node)
             done()
+
+    def _segment(self, node: fx.Node) -> bool:
+        """Run the compiled segment that begins here, if its nodes have the same rows; whether it was run."""
+        segment = self._begins.get(node)
+        compiler = self.runner.compiler
+        if segment is None or compiler is None:
+            return False
+        mask = self.active[node]
+        if any(self.active.get(n) is not mask for n in segment.nodes):
+            return False
+        index = self.index(mask)
+        if index.count < 2:  # one function is for two rows and more
+            return False
+        inputs = [self.arg(n, index) for n in segment.inputs]
+        rows = [self._row_dim(n) for n in segment.inputs]
+        found = compiler(segment, inputs, rows)
+        if found is None:
+            return False
+        self.values.update(zip(segment.outputs, found, strict=True))
+        self._inside.update(segment.nodes)
+        return True
+
+    def _row_dim(self, node: fx.Node) -> int | None:
+        """The dimension of rows of a segment's input; None for what is the same for all."""
+        if node in self.runner.attrs:
+            return None
+        dims = self.dims(node)
+        if self.runner.rowwise.kinds[node] == "static" and dims.pos is None and dims.flat is None:
+            return None
+        return along(dims)
+
+    @cached_property
+    def _begins(self) -> dict[fx.Node, Segment]:
+        """The segments that are compiled, by their first node."""
+        compiler = self.runner.compiler
+        if compiler is None:
+            return {}
+        return {s.nodes[0]: s for s in self.runner.segments(self.keep) if compiler.takes(s)}
 
     def index(self, mask: Tensor) -> Index:
         """The rows of a mask, listed once."""

@@ -91,6 +91,14 @@ class Part:
         """The numbers of its rows in the whole data set."""
         return np.arange(len(self), dtype=np.int64) if self.ids is None else self.ids
 
+    def take(self, rows: Ints) -> Part:
+        """Some of the rows, in that order."""
+        columns = {
+            n: Column(c.kind, [c.values[i] for i in rows] if isinstance(c.values, list) else c.values[rows])
+            for n, c in self.columns.items()
+        }
+        return Part(self.tokens[rows], self.lengths[rows], columns)
+
     def __len__(self) -> int:
         return len(self.lengths)
 

@@ -74,6 +74,7 @@ CODES: dict[str, str] = {
     "MI0703": "training did not converge",
     "MI0704": "a computed selection is not the best one",
     "MI0705": "memory ran out, and pieces were halved",
+    "MI0706": "segments cannot be compiled on this machine",
     "MI0801": "the results store is in use",
     "MI0802": "the SQL statement failed",
     "MI0803": "no results store here",

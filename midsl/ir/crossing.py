@@ -46,3 +46,19 @@ def has_self(node: ir.Node) -> bool:
             known = any(has_self(c) for c in node.children)
         _SELF[node.digest] = known
     return known
+
+
+def with_self(node: ir.Node, value: ir.Node) -> ir.Node:
+    """The expression with a value in the place of `self` (not inside another run's edits)."""
+    memo: dict[str, ir.Node] = {}
+
+    def go(n: ir.Node) -> ir.Node:
+        if not has_self(n):
+            return n
+        if isinstance(n, ir.Self):
+            return value
+        if n.digest not in memo:
+            memo[n.digest] = n.map_children(go)
+        return memo[n.digest]
+
+    return go(node)

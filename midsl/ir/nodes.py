@@ -24,6 +24,10 @@ from midsl.ir.base import Node as Node
 from midsl.ir.base import Scalar as Scalar
 from midsl.ir.base import rewrite as rewrite
 from midsl.ir.base import walk as walk
+from midsl.ir.fits import Fit as Fit
+from midsl.ir.fits import Param as Param
+from midsl.ir.fits import Params as Params
+from midsl.ir.fits import Seen as Seen
 from midsl.ir.types import BOOL, INT, SCALAR, Axis, TensorType
 
 # ---------------------------------------------------------------- leaves
@@ -166,7 +170,6 @@ class Site(Node):
             site inside blocks the first is always ``layer``. An index is `Const` (an int, or a tuple
             of ints: selects jointly and the axis stays), `Slice`, `Star`, `Column` (a Pos or Span or
             Token column of the run's part) or `Coord`.
-        view: None, or the lens through which it is seen (a `Fit`), with `view_part` "code" | "error".
         minus: sites whose members are left out of a starred family (`except(family, set)`): a member
             goes if some `minus` site has the same name and equal indices wherever both name one.
 
@@ -177,8 +180,6 @@ class Site(Node):
     model: Node
     name: str
     select: tuple[tuple[str, Node], ...] = ()
-    view: Node | None = None
-    view_part: str = ""
     minus: tuple[Site, ...] = ()
 
     def index(self, axis: str) -> Node | None:
@@ -232,14 +233,6 @@ class Grad(Node):
     scalar: Node
     run: Forward
     site: Site
-
-
-@dataclass(frozen=True, eq=False)
-class Fit(Node):
-    """A decomposition to be fitted (an opaque input to runs); not executable yet."""
-
-    ref: str
-    args: tuple[tuple[str, Any], ...] = ()
 
 
 # ---------------------------------------------------------------- tensor expressions
@@ -354,10 +347,14 @@ class Sweep(Node):
 
 @dataclass(frozen=True, eq=False)
 class Coord(Node):
-    """The `index`-th coordinate of the point that `sweep` is at: a scalar, or an index into a site."""
+    """The `index`-th coordinate of the point that `sweep` is at: a scalar, or an index into a site.
+
+    With a `label`, whether that is the coordinate: Bool.
+    """
 
     sweep: Sweep
     index: int = 0
+    label: Scalar = None
 
 
 # ---------------------------------------------------------------- sinks

@@ -34,6 +34,7 @@ class Program:
     experiments: tuple[Experiment, ...]
     models: tuple[tuple[str, ir.Node], ...] = ()
     datas: tuple[tuple[str, ir.Node], ...] = ()
+    fits: tuple[tuple[str, ir.Node], ...] = ()
 
     def rewrite(self, f: Any) -> Program:
         """Apply a node function bottom-up to every root; `models` and `datas` stay."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from midsl.ops.elementwise import as_float
-from midsl.ops.named import NT, as_axes
+from midsl.ops.named import NT, align, as_axes
 from midsl.ops.registry import op
 
 Over = str | Sequence[str]
@@ -51,6 +51,20 @@ def _one(over: Over) -> str:
     if len(names) != 1:
         raise ValueError(f"exactly one axis is needed here, not {names}")
     return names[0]
+
+
+@op("put")
+def put(x: NT, index: NT, value: NT, over: Over) -> NT:
+    """The values with one of them along the axis replaced: the one at `index`, which has none of it.
+
+    index: int64, of any axes but `over`; value: of any axes but `over`.
+    """
+    (axis,) = as_axes(over)
+    here = NT(torch.arange(x.size(axis), device=x.data.device), (axis,))
+    (a, at), axes = align(here, index)
+    (hit, new, old), all_axes = align(NT(a == at, axes), value, x)
+    dtype = torch.promote_types(new.dtype, old.dtype)
+    return NT(torch.where(hit, new.to(dtype), old.to(dtype)), all_axes)
 
 
 @op("softmax")

@@ -45,3 +45,35 @@ def _alike(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     x, y = as_float(x), as_float(y)
     dtype = torch.promote_types(x.dtype, y.dtype)
     return x.to(dtype), y.to(dtype)
+
+
+@op("project")
+def project(x: NT, onto: NT, over: Over) -> NT:
+    """Orthogonal projection of vectors along an axis on the span of the vectors of `onto` [over, any].
+
+    Directions of `onto` with singular values below 1e-6 of the largest count as none.
+    """
+    (space,) = as_axes(over)
+    (other,) = (a for a in onto.axes if a != space)
+    w = as_float(onto.permute_to((space, other)).data).double()
+    rest, dtype = tuple(a for a in x.axes if a != space), as_float(x.data).dtype
+    data = as_float(x.permute_to((*rest, space)).data).double()
+    inside = data @ w @ torch.linalg.pinv(w, rtol=1e-6)
+    return NT(inside.to(dtype), (*rest, space)).permute_to(x.axes)
+
+
+@op("orthonormal")
+def orthonormal(x: NT, over: Over) -> NT:
+    """Orthonormal vectors along `over` that span what those of x [over, k] span; zeros where they span less.
+
+    Those whose singular value is below 1e-6 of the unit count as zero: x should hold vectors of about unit
+    length. Its gradient is undefined where two directions are one.
+    """
+    (space,) = as_axes(over)
+    (other,) = (a for a in x.axes if a != space)
+    data = as_float(x.permute_to((space, other)).data)
+    u, s, vt = torch.linalg.svd(data.double(), full_matrices=False)
+    live = (s > 1e-6).to(s.dtype)
+    # the nearest orthonormal vectors to those given, so that one that is alone keeps its direction
+    found = (u * live) @ vt
+    return NT(found.to(data.dtype), (space, other)).permute_to(x.axes)

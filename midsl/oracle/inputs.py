@@ -53,3 +53,7 @@ class Inputs(Protocol):
     def part(self, node: ir.Part) -> Part:
         """Return the rows of a `Part` node."""
         ...
+
+    def param(self, node: ir.Param) -> Tensor:
+        """Return a tensor of a decomposition in float64: an input, however it came about."""
+        ...

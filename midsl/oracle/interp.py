@@ -139,8 +139,12 @@ class Oracle:
                 return NT(torch.stack([literal(i) for i in items]), node.tensor_type.names)
             case ir.Const(value=value):
                 return NT(literal(value), ())
-            case ir.Coord():
+            case ir.Coord(label=None):
                 return NT(literal(coordinate(node, point)), ())
+            case ir.Coord():
+                return NT(torch.tensor(coordinate(node, point) == node.label), ())
+            case ir.Param():
+                return NT(self.inputs.param(node), node.tensor_type.names)
             case ir.Self():
                 assert me is not None, "self outside an edit"
                 return me
@@ -237,7 +241,7 @@ class Oracle:
         """Where a site may be read in a run: in any layer, if the layer is swept."""
         if isinstance(site.index("layer"), ir.Coord):
             rest = tuple((a, i) for a, i in site.select if a != "layer")
-            site = ir.Site(site.model, site.name, (("layer", ir.Star()), *rest), site.view, site.view_part)
+            site = ir.Site(site.model, site.name, (("layer", ir.Star()), *rest))
         return self._place(site, run, point).addresses()
 
     def _changes(self, run: ir.Forward, point: Point) -> dict[Address, Change]:

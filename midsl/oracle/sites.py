@@ -43,8 +43,6 @@ class Place:
         row = self.info.site(self.site.name)
         if row is None:
             raise fail("MI0401", f"the model has no site `{self.site.name}`", self.site.span)
-        if self.site.view is not None:
-            raise fail("MI0601", "not implemented: views through a lens", self.site.span)
         return row
 
     @property

@@ -38,6 +38,7 @@ class Schedule:
     stage: bool = False
     chunk: bool = False
     late: bool = False
+    compile: bool = False
     reuse: bool = False
 
 

@@ -10,6 +10,7 @@ from midsl.ir.verify import verify
 from midsl.passes.base import Outcome, PassFn, Schedule
 from midsl.passes.batch_sweeps import batch_sweeps
 from midsl.passes.chunk import chunk
+from midsl.passes.compile_segments import compile_segments
 from midsl.passes.cse import cse
 from midsl.passes.cut_cones import cut_cones
 from midsl.passes.dce import dce
@@ -19,6 +20,7 @@ from midsl.passes.fold_constants import fold_constants
 from midsl.passes.fuse_captures import fuse_captures
 from midsl.passes.narrow_positions import narrow_positions
 from midsl.passes.push_selects import push_selects
+from midsl.passes.read_self import read_self
 from midsl.passes.reuse import reuse
 from midsl.passes.schedule import schedule
 from midsl.passes.share_prefix import share_prefix
@@ -30,6 +32,7 @@ PASSES: tuple[tuple[str, PassFn], ...] = (
     ("expand_sites", expand_sites),
     ("fold_constants", fold_constants),
     ("simplify", simplify),
+    ("read_self", read_self),
     ("cse", cse),
     ("dce", dce),
     ("push_selects", push_selects),
@@ -42,6 +45,7 @@ PASSES: tuple[tuple[str, PassFn], ...] = (
     ("drop_dead_lanes", drop_dead_lanes),
     ("chunk", chunk),
     ("schedule", schedule),
+    ("compile_segments", compile_segments),
     ("reuse", reuse),
 )
 REQUIRED = ("expand_sites",)
@@ -84,6 +88,7 @@ def optimise(program: Program, facts: Facts, off: Collection[str] = ()) -> Optim
         stage="stage" not in off,
         chunk="chunk" not in off,
         late="schedule" not in off,
+        compile="compile_segments" not in off,
         reuse="reuse" not in off,
     )
     return Optimised(program, tuple(outcomes), how, tuple(after))

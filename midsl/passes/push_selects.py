@@ -48,8 +48,6 @@ def push_selects(program: Program, facts: Facts, outcome: Outcome) -> Program:
             site.model,
             site.name,
             (*site.select, (axis.name, index)),
-            site.view,
-            site.view_part,
             site.minus,
             type=site.type,
             span=site.span,

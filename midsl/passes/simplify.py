@@ -2,7 +2,7 @@
 
 On the program: an edit that writes what arrives (``s := self``), or what another one writes there too; edits
 of a run that all write what stands there anyway (``s := r`` where `r` is the same run without them); a
-product with one, a sum with zero.
+product with one, a sum with zero; the change that an entry of a code makes through an affine decoder.
 On the graph of a run (``midsl.graph.simplify``): an activation that a model spells in eight operations
 becomes the one that computes it in a single pass over memory. Legal always: the values are the same, those
 of the graph to the last bits or nearly.
@@ -16,7 +16,9 @@ from dataclasses import replace
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.passes.base import Outcome
+from midsl.sema import tensors
 from midsl.sema.facts import Facts
+from midsl.sema.values import TensorV
 
 Rule = Callable[[ir.Node], ir.Node]
 
@@ -66,7 +68,6 @@ def _own_run(node: ir.Node) -> ir.Node:
             _everywhere(edit)
             and isinstance(value, ir.Read)
             and value.site == edit.site
-            and value.site.view is None
             and not value.run.edits
             and (value.run.model, value.run.data) == (node.model, node.data)
         )
@@ -94,6 +95,50 @@ def _nothing_added(node: ir.Node) -> ir.Node:
     return node
 
 
+def _difference(node: ir.Node) -> ir.Node:
+    """decode(c with an entry changed) - decode(c) for an affine `decode`: the change times its direction."""
+    if not isinstance(node, ir.Apply) or node.op != "sub":
+        return node
+    found = _minus(*node.args)
+    same = found is not None and set(found.tensor_type.names) == set(node.tensor_type.names)
+    return found if found is not None and same else node
+
+
+def _minus(a: ir.Node, b: ir.Node) -> ir.Node | None:
+    """a - b where both are the same sums and products of codes that differ in single entries."""
+    if not isinstance(a, ir.Apply) or not isinstance(b, ir.Apply):
+        return None
+    if a.op == b.op == "add" and a.args[1] == b.args[1]:
+        return _minus(a.args[0], b.args[0])
+    if not (a.op == b.op == "dot" and a.attrs == b.attrs and a.args[1] == b.args[1]):
+        return None
+    (code, weights), old = a.args, b.args[0]
+    over = dict(a.attrs)["over"]
+    terms: list[ir.Node] = []
+    while code != old:
+        if not (isinstance(code, ir.Apply) and code.op == "put" and dict(code.attrs)["over"] == over):
+            return None
+        before, index, value = code.args
+        here = _entry(before, str(over), index)
+        change = tensors.apply("sub", (TensorV(value), here), a.span)
+        terms.append(tensors.apply("mul", (change, _entry(weights, str(over), index)), a.span).node)
+        code = before
+    if not terms:
+        return None
+    total = TensorV(terms[-1])
+    for t in reversed(terms[:-1]):
+        total = tensors.apply("add", (total, TensorV(t)), a.span)
+    return total.node
+
+
+def _entry(x: ir.Node, over: str, index: ir.Node) -> TensorV:
+    axis = x.tensor_type.axis(over)
+    assert axis is not None
+    extra = index.tensor_type.axes if isinstance(index, ir.Coord) else ()
+    t = tensors.select_type(x.tensor_type, axis, index, extra, x.span)
+    return TensorV(ir.Select(x, axis, index, type=t, span=x.span))
+
+
 NEUTRAL: dict[str, tuple[int, bool]] = {
     "add": (0, True),
     "sub": (0, False),
@@ -107,4 +152,5 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("writes repeated", _written_twice),
     ("runs patched with themselves", _own_run),
     ("nothing added", _nothing_added),
+    ("single entries of a code", _difference),
 )

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from midsl.data.dataset import Dataset, Part
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
+from midsl.fit.draw import draw_params
 from midsl.graph.cache import load_info, save_info
 from midsl.graph.export import ExportFailed
 from midsl.graph.hooks import HookModel, hook_model
@@ -42,7 +43,9 @@ class Binder(Facts):
     datasets: dict[str, Dataset] = field(default_factory=dict)
     hooked: dict[str, HookModel] = field(default_factory=dict)
     externs: dict[str, Any] = field(default_factory=dict)
+    tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     trainer: Callable[[Binder, ir.Train], LoadedModel] | None = None
+    fitter: Callable[[Binder, ir.Fit], dict[str, Tensor]] | None = None
     trust: bool = False
 
     # -- Facts
@@ -147,6 +150,21 @@ class Binder(Facts):
             return self.graph(model).weight(name, layer)
         except KeyError:
             raise fail("MI0401", f"the model has no weight `{name}`", model.span) from None
+
+    def param(self, node: ir.Param) -> Tensor:
+        """A tensor of a decomposition, drawn or fitted."""
+        return self.fitted(node.of)[node.name]
+
+    def fitted(self, of: ir.Node) -> dict[str, Tensor]:
+        """The tensors of a `Params` or a `Fit`."""
+        if of.digest not in self.tensors:
+            if isinstance(of, ir.Fit):
+                assert self.fitter is not None
+                self.tensors[of.digest] = self.fitter(self, of)
+            else:
+                assert isinstance(of, ir.Params)
+                self.tensors[of.digest] = draw_params(of)
+        return self.tensors[of.digest]
 
     # -- building
 

@@ -30,3 +30,7 @@ class Bound(Protocol):
     def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
         """A weight by field name."""
         ...
+
+    def param(self, node: ir.Param) -> Tensor:
+        """A tensor of a decomposition."""
+        ...

@@ -16,36 +16,20 @@ from midsl.ir.crossing import has_self
 from midsl.ir.program import Program
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.passes.base import Schedule
+from midsl.passes.drop_dead_lanes import gates_of
 from midsl.passes.narrow_positions import base_of
 from midsl.passes.share_prefix import boards
 from midsl.passes.stage import computed
 from midsl.plan.evaluate import generalise
 from midsl.plan.inputs import owner_of
 from midsl.plan.liveness import with_frees
-from midsl.plan.steps import ChooseStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
+from midsl.plan.steps import ChooseStep, FitStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
 
 
 def build(program: Program, schedule: Schedule) -> Plan:
     """Make the plan of a program."""
     builder = _Builder(program, schedule)
     return builder.plan()
-
-
-def refuse_fits(program: Program) -> None:
-    """Say what cannot be executed yet, before any pass meets it.
-
-    Raises:
-        MiError: MI0601 for a fit.
-    """
-    for node in ir.walk(*program.roots):
-        if isinstance(node, ir.Fit):
-            raise fail(
-                "MI0601",
-                "not implemented: fit (a decomposition fitted in the spec)",
-                node.span,
-                label="this needs a fit",
-                help="`midsl check` types it; running it comes with a later version",
-            )
 
 
 WRITTEN_OUT = ("attn.scores", "attn.pattern")
@@ -57,6 +41,20 @@ def _written_out(run: ir.Forward, outputs: list[ir.Node]) -> bool:
     return any(
         isinstance(n, ir.Read) and n.run == run and n.site.name in WRITTEN_OUT for n in ir.walk(*outputs)
     )
+
+
+def fits_of(*roots: ir.Node) -> list[ir.Fit]:
+    """The fits that expressions need, those that others are made of first."""
+    found: dict[str, ir.Fit] = {}
+
+    def go(*nodes: ir.Node) -> None:
+        for n in ir.walk(*nodes):
+            if isinstance(n, ir.Fit) and n.digest not in found:
+                go(n.loss, *n.reads)
+                found[n.digest] = n
+
+    go(*roots)
+    return list(found.values())
 
 
 @dataclass
@@ -108,6 +106,10 @@ class _Builder:
                     if s.digest in pending:
                         choose(s.digest)
                 stage = max((stages.get(s.digest, 0) for s in ir.sweeps_of(run)), default=0)
+                gates = self._gates(run)
+                if gates:  # which rows are run is known once what decides it is there
+                    read = sorted({r.digest for g in gates for r in self.direct(g)})
+                    stage = stages.setdefault(" ".join(["rows", str(stage), *read]), len(stages) + 1)
                 made = self._steps_of(run, stage)
                 base = base_of(run)
                 shared = base is not None and (bool(ir.sweeps_of(run)) or bases[base.digest] > 1)
@@ -159,6 +161,13 @@ class _Builder:
 
         for run in self.order:
             need(run.model)
+        fits = {n.digest: name for name, n in self.program.fits}
+        asked = [n for x in self.program.experiments for n in x.roots]
+        for fit in fits_of(*asked):
+            for n in ir.walk(fit.loss, *fit.reads):
+                if isinstance(n, ir.Forward):
+                    need(n.model)
+            found[fit.digest] = FitStep(fit, fits.get(fit.digest, "decomposition"))
         return list(found.values())
 
     def _steps_of(self, run: ir.Forward, stage: int) -> list[RunStep]:
@@ -188,6 +197,7 @@ class _Builder:
             dead=rows and self.schedule.dead,
             tidy=self.schedule.tidy,
             chunk=self.schedule.chunk,
+            gates=self._gates(run) if rows and not spare else (),
             stage=stage if known else 0,
             spare=spare,
             serves=not _written_out(run, outputs),
@@ -297,9 +307,37 @@ class _Builder:
         for s in ir.sweeps_of(run):
             self.choose(s)
         for edit in run.edits:
-            self.place(edit.value)
+            self._place_edit(edit.value)
         if run not in self.order:
             self.order.append(run)
+
+    def _place_edit(self, node: ir.Node) -> None:
+        """What an edit writes is worked out lane by lane when it is written: only what it is made of is kept.
+
+        A code of all features is kept once, and not the entry that each lane takes of it times a direction.
+        """
+        if isinstance(node, ir.Coord):
+            self.choose(node.sweep)
+        elif not self.direct(node) or has_self(node) or self._spreads(node):
+            for child in node.children:
+                self._place_edit(child)
+        else:
+            self.place(node)
+
+    def _spreads(self, node: ir.Node) -> bool:
+        """Whether a value has more points than the runs it reads, and takes no more work than a look-up."""
+        plain = isinstance(node, ir.Apply) and "over" not in dict(node.attrs)
+        if not plain and not (isinstance(node, ir.Select) and isinstance(node.index, ir.Coord)):
+            return False
+        own = {s.digest for r in self.direct(node) for s in ir.sweeps_of(r)}
+        return any(s.digest not in own for s in ir.sweeps_of(node))
+
+    def _gates(self, run: ir.Forward) -> tuple[ir.Node, ...]:
+        """What decides which rows of a run are run, where that takes values of other runs."""
+        if not (self.schedule.rows and self.schedule.dead and ir.sweeps_of(run)):
+            return ()
+        every = [f for e in run.edits for term in gates_of(e) for f in term]
+        return tuple(f for f in every if self.direct(f))
 
     # -- properties of expressions
 
@@ -326,7 +364,7 @@ class _Builder:
         return known
 
     def _is_fusable(self, node: ir.Node) -> bool:
-        if isinstance(node, (ir.Read, ir.Const, ir.Column, ir.Coord, ir.Weight, ir.Draw)):
+        if isinstance(node, (ir.Read, ir.Const, ir.Column, ir.Coord, ir.Weight, ir.Param, ir.Draw)):
             return True
         if isinstance(node, ir.Grad) or not isinstance(node, (ir.Apply, ir.Reduce, ir.Select)):
             return False

@@ -35,6 +35,10 @@ class Domains:
             self._columns[key] = torch.tensor(values, dtype=kind)
         return self._columns[key]
 
+    def is_at(self, sweep: ir.Sweep, index: int, label: ir.Scalar) -> Tensor:
+        """Whether a coordinate of every point is that: Bool [points]."""
+        return torch.tensor([p[index] == label for p in self.points[sweep.digest]])
+
     def grid(self, sweep: ir.Sweep) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Names and sizes of the axes that the points make: one per column if dense, else one."""
         if is_dense(sweep):

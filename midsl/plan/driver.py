@@ -14,14 +14,15 @@ from midsl.ir.program import Program
 from midsl.ir.text import print_program
 from midsl.passes.pipeline import Optimised, optimise
 from midsl.plan.bind import Binder
-from midsl.plan.build import build, refuse_fits
+from midsl.plan.build import build, fits_of
 from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
+from midsl.plan.fits import Fitter
 from midsl.plan.memory import out_of_memory
 from midsl.plan.results import Results
 from midsl.plan.saved import Saved
 from midsl.plan.session import Session
-from midsl.plan.steps import ChooseStep, FreeStep, LoadStep, Plan, RunStep, SinkStep, TrainStep
+from midsl.plan.steps import ChooseStep, FitStep, FreeStep, LoadStep, Plan, RunStep, SinkStep, TrainStep
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
 from midsl.sema.check import check_source, read_source
@@ -42,13 +43,21 @@ class Compiled:
     plan: Plan
     binder: Binder
     trainer: Trainer
+    fitter: Fitter
     bag: Bag
     off: tuple[str, ...] = ()
     """The passes that were left out."""
+    compile: str = "never"
+    """Whether segments are compiled: auto, always, never."""
 
     def session(self) -> Session:
         """A fresh state to execute or to count the plan in."""
-        return Session(self.plan, self.binder, self.optimised.program.roots)
+        return Session(self.plan, self.binder, self.optimised.program.roots, mode=self.compile_mode)
+
+    @property
+    def compile_mode(self) -> str:
+        """How segments are compiled; never, where the pass is left out."""
+        return self.compile if self.optimised.schedule.compile else "never"
 
 
 def compile_spec(
@@ -57,18 +66,20 @@ def compile_spec(
     off: Collection[str] = (),
     trust: bool = False,
     tests: Callable[[str], bool] | None = None,
+    compile: str = "never",
 ) -> Compiled:
     """Check, bind and plan a spec; nothing runs and nothing is written.
 
-    `tests`: plan those of its `test` blocks whose titles are wanted, in place of its experiments.
+    `compile`: whether segments are compiled (auto, always, never). `tests`: plan those of its `test` blocks
+    whose titles are wanted, in place of its experiments.
 
     Raises:
         MiError: every error that checking or binding found.
     """
     source = read_source(path)
-    trainer = Trainer()
+    trainer, fitter = Trainer(), Fitter()
     bag = Bag()
-    binder = Binder(folder=path.resolve().parent, bag=bag, trainer=trainer, trust=trust)
+    binder = Binder(folder=path.resolve().parent, bag=bag, trainer=trainer, fitter=fitter, trust=trust)
     with working_in(binder.folder):
         check_source(
             source, FileFacts(), params, trust, tests=tests
@@ -76,10 +87,10 @@ def compile_spec(
         checked = check_source(source, binder, params, trust, tests=tests)
         program = checked.require()
         bag.extend(checked.bag)
-        refuse_fits(program)
+        fitter.planned = fits_of(*program.roots)
         optimised = optimise(program, binder, off)
         plan = build(optimised.program, optimised.schedule)
-    return Compiled(source, program, optimised, plan, binder, trainer, bag, tuple(off))
+    return Compiled(source, program, optimised, plan, binder, trainer, fitter, bag, tuple(off), compile)
 
 
 @dataclass
@@ -117,6 +128,10 @@ class Execution:
                     began, cpu = time.perf_counter(), time.process_time()
                     self.compiled.binder.engine(step.model)
                     self.loaded[id(step)] = self._cell(step, step.model.digest, began, cpu, Totals())
+                elif isinstance(step, FitStep) and id(step) not in self.loaded:
+                    began, cpu = time.perf_counter(), time.process_time()
+                    self.compiled.binder.fitted(step.fit)
+                    self.loaded[id(step)] = self._cell(step, step.fit.digest, began, cpu, Totals())
 
     def run(self, on_stage: Callable[[Stage], None] | None = None, session: Session | None = None) -> None:
         """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
@@ -183,7 +198,7 @@ class Execution:
         return self._cell(step, step.run.digest, began, cpu, done)
 
     def _cell(self, step: object, key: str, began: float, cpu: float, done: Totals) -> CellRow:
-        trained = self.compiled.trainer.done.get(key)
+        trained = self.compiled.trainer.done.get(key) or self.compiled.fitter.done.get(key)
         status = "reused" if trained is not None and trained.cached else "done"
         return CellRow(
             node_key=key,

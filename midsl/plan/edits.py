@@ -51,6 +51,8 @@ class EditOp:
     __name__: str = "edit"
     per_lane: bool = True
     """Marks the node for the runner: what follows differs from lane to lane."""
+    through: bool = False
+    """Gradients go through what is written."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the edits to a graph node's value."""
@@ -74,7 +76,8 @@ class EditOp:
         here = place.compact(old)
         own = frozenset({*here.axes, "layer"} if _many_layers(edit.site) else here.axes)
         env = Env(table, self.chunk.rows, self_value=here, own=own)
-        with torch.no_grad():  # right-hand sides are constants for gradients, `self` included
+        # right-hand sides are constants for gradients, `self` included, unless they are what is fitted
+        with torch.set_grad_enabled(self.through and torch.is_grad_enabled()):
             value = self.evaluator.eval(edit.value, env, {})
         if self.key[1] is not None and "layer" in value.axes:  # a joint edit: this layer's share
             value = select(value, "layer", _position(edit.site, self.key[1]))

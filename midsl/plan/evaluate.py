@@ -60,6 +60,8 @@ class Env:
     """Values at hand that depend on none of the sweeps: shared by all that is evaluated beside it."""
     base: tuple[Env, dict[str, NT]] | None = None
     """The lanes themselves, where `table` has each of them at further points; `lanes` says which is whose."""
+    seen: tuple[NT, ...] = ()
+    """In a fit: the values that its loss is about."""
     own: frozenset[str] = frozenset()
     """Axes of the place that is edited: a value may have them, whatever is swept."""
 
@@ -183,8 +185,18 @@ class Evaluator:
     def _weight(self, node: ir.Weight, env: Env, memo: dict[str, NT]) -> NT:
         return NT(self.inputs.weight(node.model, node.name, node.layer), node.tensor_type.names)
 
+    def _seen(self, node: ir.Seen, env: Env, memo: dict[str, NT]) -> NT:
+        return env.seen[node.index]
+
+    def _param(self, node: ir.Param, env: Env, memo: dict[str, NT]) -> NT:
+        return NT(self.inputs.param(node), node.tensor_type.names)
+
     def _coord(self, node: ir.Coord, env: Env, memo: dict[str, NT]) -> NT:
-        values = self.domains.column(node.sweep, node.index)
+        values = (
+            self.domains.column(node.sweep, node.index)
+            if node.label is None
+            else self.domains.is_at(node.sweep, node.index, node.label)
+        )
         if env.table is not None:
             return NT(values[env.table.index[node.sweep.digest]], (POINT,))
         names, sizes = self.domains.grid(node.sweep)
@@ -384,9 +396,7 @@ def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Co
     site = node.site
     coords = tuple((a, i) for a, i in site.select if isinstance(i, ir.Coord))
     select_ = tuple((a, ir.Star() if isinstance(i, ir.Coord) else i) for a, i in site.select)
-    wide = ir.Site(
-        site.model, site.name, select_, site.view, site.view_part, site.minus, type=site.type, span=site.span
-    )
+    wide = ir.Site(site.model, site.name, select_, site.minus, type=site.type, span=site.span)
     swept = {(a.name, a.owner) for _, c in coords for a in c.sweep.axes}
     swept -= {(a.name, a.owner) for s in ir.sweeps_of(node.run) for a in s.axes}
     stars = tuple(Axis(a, owner_of(node.run.data) if a in ("pos", "key_pos") else "") for a, _ in coords)

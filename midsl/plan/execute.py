@@ -48,6 +48,9 @@ class Executor:
     def run(self, step: RunStep, done: Totals) -> Iterator[int]:
         """Run all chunks of a step and keep what it leaves; yields the rows done after each chunk."""
         p = self.session.prepare(step)
+        if self.session.compiler is not None:
+            self.session.compiler.warn = self.warn
+            self.session.compile()
         engine = self.session.bound.engine(step.run.model)
         if isinstance(engine, ModelGraph):
             Packing.of(engine.gm).on = self.session.packs(step.run.model)
@@ -116,6 +119,8 @@ class Executor:
                 projection.flops = 0
         totals.peak_bytes += totals.bytes + held_bytes(p)
         self.session.done_with(p)
+        if not step.spare:
+            self.session.ran.add(step.run.digest)
         done.add(totals)
 
     def _tell(self, step: RunStep, piece: Piece) -> None:

@@ -17,11 +17,12 @@ from midsl.passes.pipeline import OPTIONAL, optimise
 from midsl.plan.bind import Binder, start_of
 from midsl.plan.build import build
 from midsl.plan.driver import Compiled
+from midsl.plan.fits import fitted_path, steps_of
 from midsl.plan.memory import human
 from midsl.plan.rowed import Rowed
 from midsl.plan.session import Session
 from midsl.plan.speed import flops_per_second, seconds, shown
-from midsl.plan.steps import ChooseStep, FreeStep, LoadStep, RunStep, Step, TrainStep
+from midsl.plan.steps import ChooseStep, FitStep, FreeStep, LoadStep, RunStep, Step, TrainStep
 from midsl.plan.totals import Totals
 from midsl.plan.train import trained_path
 
@@ -138,6 +139,9 @@ class Shapes:
     def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
         return self.binder.weight(start_of(model), name, layer)
 
+    def param(self, node: ir.Param) -> Tensor:
+        raise AssertionError("counting needs no parameters")
+
 
 def _naive(compiled: Compiled) -> Session:
     """The plan that no pass has touched: one run per value, point and occurrence (cut where it must be)."""
@@ -158,7 +162,12 @@ def explain(compiled: Compiled, kept: Mapping[str, str] | None = None) -> Explan
 
     `kept` names experiments that are no part of it, since a run (its id) has left them in the store.
     """
-    session = Session(compiled.plan, Shapes(compiled.binder), compiled.optimised.program.roots)
+    session = Session(
+        compiled.plan,
+        Shapes(compiled.binder),
+        compiled.optimised.program.roots,
+        mode=compiled.compile_mode,
+    )
     lines = [_line(compiled, session, s) for s in compiled.plan.steps]
     passes = [
         {"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))}
@@ -189,6 +198,13 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
             f"{step.name}, {steps} steps",
             "cached: same recipe, start and data" if cached else "not in the cache",
         )
+    if isinstance(step, FitStep):
+        cached = fitted_path(compiled.binder, step.fit).exists()
+        return Line(
+            "fit",
+            f"{step.name}, {steps_of(step.fit)} steps",
+            "cached: same loss, start and data" if cached else "not in the cache",
+        )
     if isinstance(step, RunStep):
         if session.known(step) and session.idle(step):
             return None
@@ -217,7 +233,9 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
 
 def _run_reason(session: Session, step: RunStep) -> str:
     if not session.known(step):
-        points = ", ".join(s.name for s in step.sweeps)
+        points = ", ".join(s.name for s in step.sweeps if not session.evaluator.domains.known(s))
+        if not points and not step.spare:
+            return "planned once what its edits change is known"
         return "for those that start from it" if step.spare else f"planned once {points} is chosen"
     p = session.prepare(step)
     said = []

@@ -26,6 +26,10 @@ class Inputs(Protocol):
         """A weight by field name, in TransformerLens' orientation."""
         ...
 
+    def param(self, node: ir.Param) -> Tensor:
+        """A tensor of a decomposition."""
+        ...
+
 
 @dataclass
 class Rows:

@@ -15,6 +15,7 @@ from midsl.ir.program import Experiment, Program
 from midsl.passes.pipeline import OPTIONAL, optimise
 from midsl.passes.reuse import held_back
 from midsl.plan.build import build
+from midsl.plan.fits import fitted_path
 from midsl.plan.train import trained_path
 from midsl.store.kept import KeptStage, find
 from midsl.store.rows import CellRow, CheckRow
@@ -62,7 +63,7 @@ def fingerprints(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> dict
     known: dict[str, str] = {}
 
     def of(node: ir.Node) -> str | None:
-        if isinstance(node, (ir.Model, ir.Train, ir.Data)) and node.digest not in known:
+        if isinstance(node, (ir.Model, ir.Train, ir.Data, ir.Fit)) and node.digest not in known:
             known[node.digest] = _input(compiled, node, numerics)
         return known.get(node.digest)
 
@@ -85,6 +86,8 @@ def _input(compiled: Compiled, node: ir.Node, numerics: Callable[[ir.Node], str]
     binder = compiled.binder
     if isinstance(node, ir.Data):
         return f"data {binder.dataset(node).fingerprint}"
+    if isinstance(node, ir.Fit):
+        return f"fitted {fitted_path(binder, node).stem}"
     if isinstance(node, ir.Train):
         return f"trained {trained_path(binder, node).stem} {numerics(node.model)}"
     loaded = binder.loaded(node)

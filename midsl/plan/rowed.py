@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from midsl.backends.compiled import Compiler
 from midsl.backends.eager import Counts
 from midsl.backends.rowindex import gather
 from midsl.backends.rows import RowRun, RowRunner
@@ -48,7 +49,8 @@ class Rowed:
         real: the rows that its data has, bool [1, batch, pos].
         reads: what is read of it.
         base: the run whose values stand where nothing is computed; None for a run from the tokens on.
-        dead: leave out rows of which the tokens show that they do not differ.
+        dead: leave out rows of which it is known that they do not differ.
+        compiler: runs segments of it compiled.
         wanted: rows that others take of this run, bool [batch, pos], by name.
         kept: the values of those nodes, once they are there.
     """
@@ -61,6 +63,7 @@ class Rowed:
     reads: list[ir.Read]
     base: Rowed | None
     dead: bool
+    compiler: Compiler | None = None
     wanted: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
     users: int = 0
@@ -100,7 +103,9 @@ class Rowed:
     @cached_property
     def runner(self) -> RowRunner:
         r, frame = self.lowered.runner, self.mg.parts.frame
-        return RowRunner(self.nodes, self.rowwise, r.attrs, (frame.batch, frame.pos), r.blocks, r.calls)
+        return RowRunner(
+            self.nodes, self.rowwise, r.attrs, (frame.batch, frame.pos), r.blocks, r.calls, self.compiler
+        )
 
     @cached_property
     def outputs(self) -> dict[Key, fx.Node]:
@@ -269,11 +274,12 @@ class Rowed:
         key = (*lanes.tolist(), rows.start, rows.stop)
         if key not in self.counted:
             counts = self.counted[key] = Counts()
-            self.runner.predict(self.plan.part(lanes, rows).active, self._keep, counts)
+            self.runner.predict(self.plan.part(lanes, rows).active, self.keep, counts)
         return self.counted[key]
 
     @cached_property
-    def _keep(self) -> set[fx.Node]:
+    def keep(self) -> set[fx.Node]:
+        """Nodes whose values are read, or kept for others."""
         return {*self.outputs.values(), *(self.named[n] for n in self.wanted)}
 
     # -- running
@@ -297,7 +303,7 @@ class Rowed:
             prefix,
             base,
             lambda node, run: self._edit(node, edits[node], chunk, run),
-            self._keep,
+            self.keep,
             counts,
             (chunk.rows.stop - chunk.rows.start, self.real.shape[2]),
         )

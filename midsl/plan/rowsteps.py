@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from midsl.backends.compiled import Compiler
 from midsl.diagnostics.model import MiError
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
@@ -40,6 +41,7 @@ class RowSteps:
     available: int
     reads: dict[int, list[ir.Read]]
     projects: dict[int, bool]
+    compiler: Compiler | None = None
     made: dict[int, Rowed] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
     _bases: dict[int, RunStep] = field(default_factory=dict)
@@ -129,6 +131,6 @@ class RowSteps:
         length = part.tokens.shape[1]
         real = torch.arange(length)[None, None, :] < torch.from_numpy(part.lengths)[None, :, None]
         table = Table.product(step.sweeps, self.evaluator.domains)
-        made = Rowed(mg, lowered, part, table, real, self.reads[id(step)], base, step.dead)
+        made = Rowed(mg, lowered, part, table, real, self.reads[id(step)], base, step.dead, self.compiler)
         self.made[id(step)] = made
         return made

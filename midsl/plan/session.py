@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from midsl.backends import packed
+from midsl.backends.compiled import Compiler
 from midsl.backends.eager import Counts, Runner
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
@@ -24,8 +26,9 @@ from midsl.ir import nodes as ir
 from midsl.passes.chunk import crosses_rows
 from midsl.plan.bound import Bound
 from midsl.plan.chunk import Piece, costs, flops_of, row_pieces, whole_pieces
+from midsl.plan.compiling import classes_of, worth
 from midsl.plan.domains import Domains, Table
-from midsl.plan.evaluate import Evaluator
+from midsl.plan.evaluate import Evaluator, runs_read
 from midsl.plan.hooked import Hooked, hook
 from midsl.plan.inputs import Rows
 from midsl.plan.keys import Key, keys_of
@@ -76,10 +79,17 @@ class Session:
     rows: RowSteps | None = None
     decided: set[int] = field(default_factory=set)
     costs: dict[int, Totals] = field(default_factory=dict)
+    mode: str = "never"
+    """Whether segments are compiled: auto, always, never."""
+    compiler: Compiler | None = field(init=False)
+    ran: set[str] = field(default_factory=set)
+    """Digests of the runs that are done."""
     packing: dict[str, bool] = field(default_factory=dict)
     wholes: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        never = self.mode == "never"
+        self.compiler = None if never else Compiler(None if self.mode == "always" else set())
         domains = Domains()
         for node in ir.walk(*self.roots):
             if isinstance(node, ir.Sweep) and isinstance(node.domain, ir.Points):
@@ -157,16 +167,26 @@ class Session:
                 for s in runs
                 if (engine := self.bound.engine(s.run.model))
             }
-            self.rows = RowSteps(self.plan, self.bound, self.evaluator, self.available, reads, projects)
+            self.rows = RowSteps(
+                self.plan, self.bound, self.evaluator, self.available, reads, projects, self.compiler
+            )
         if stage not in self.decided:
             self.decided.add(stage)
             self.rows.decide(stage)
         return self.rows
 
+    def compile(self) -> None:
+        """Decide which segments of the runs that are planned by now are compiled (none is taken back)."""
+        if self.compiler is not None and self.mode == "auto" and self.rows is not None:
+            assert isinstance(self.compiler.wanted, set)
+            self.compiler.wanted |= worth(classes_of(self.rows.made.values()))
+
     def known(self, step: RunStep) -> bool:
         """Whether the points of a run's stage have been chosen."""
         staged = [r for r in self.plan.runs if r.stage == step.stage and (r.cones or r.rows)]
-        return all(self.evaluator.domains.known(s) for r in staged for s in r.sweeps)
+        if not all(self.evaluator.domains.known(s) for r in staged for s in r.sweeps):
+            return False
+        return all(d in self.ran for r in staged for g in r.gates for d in runs_read(g))
 
     def idle(self, step: RunStep) -> bool:
         """Whether a run turns out not to be needed: no other starts from it, and nothing is read of it."""
@@ -331,15 +351,25 @@ class Session:
         if not step.spare:
             least.forwards = 1 if step.stacked else self.lane_count(step)
             least.lanes = self.lane_count(step)
-            return least, self.predict(step)
+            most = copy(self.predict(step))
+            if step.rows and isinstance(self.bound.engine(step.run.model), ModelGraph):
+                most.peak_bytes += self._unedited(step).total_bytes  # what it may take of its base run
+            return least, most
         engine, part = self.bound.engine(step.run.model), self.bound.part(step.run.data)
         assert isinstance(engine, ModelGraph)
-        counts, length = Counts(), int(part.tokens.shape[1])
-        ids = torch.zeros(len(part), length, dtype=torch.int64, device="meta")
-        with torch.no_grad():
-            Runner(engine.gm.graph, engine.gm, engine.blocks)([ids, ids], counts)
+        counts, length = self._unedited(step), int(part.tokens.shape[1])
         tokens = len(part) * length * len(engine.parts.blocks)
         return least, Totals(1, 1, tokens, counts.flops, 0, counts.total_bytes)
+
+    def _unedited(self, step: RunStep) -> Counts:
+        """What a whole run over all rows costs, with nothing edited and all of it kept."""
+        engine, part = self.bound.engine(step.run.model), self.bound.part(step.run.data)
+        assert isinstance(engine, ModelGraph)
+        counts = Counts()
+        ids = torch.zeros(len(part), int(part.tokens.shape[1]), dtype=torch.int64, device="meta")
+        with torch.no_grad():
+            Runner(engine.gm.graph, engine.gm, engine.blocks)([ids, ids], counts)
+        return counts
 
     def predict(self, step: RunStep) -> Totals:
         """What a run will cost; before its points are known, what it would cost whole."""

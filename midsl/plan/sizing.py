@@ -46,6 +46,10 @@ class Sizing:
                     size = self._probe(engine, n).get(name)
                 if size is not None:
                     return size
+            if isinstance(n, ir.Param):
+                own = n.tensor_type.axis(name)
+                if own is not None and own.size is not None:
+                    return own.size
         raise AssertionError(f"the size of `{name}` is not known")
 
     def kept_elements(self, node: ir.Node, part: Part) -> int:

@@ -26,6 +26,15 @@ class TrainStep:
 
 
 @dataclass
+class FitStep:
+    """A decomposition is fitted, or taken from the cache."""
+
+    fit: ir.Fit
+    name: str
+    reason: str = ""
+
+
+@dataclass
 class RunStep:
     """A model runs over a data part with edits, for all its points; what is asked of it is kept.
 
@@ -41,7 +50,8 @@ class RunStep:
         dead: rows of which the tokens show that no edit changes them are left out.
         tidy: what its graph spells out is put together.
         chunk: it may be cut into pieces.
-        stage: how many choices of points come before it that it depends on.
+        gates: what decides which of its rows are run, where that takes values of runs before it.
+        stage: how many choices of points, and of rows, come before it that it depends on.
         serves: others may start from it.
         spare: it runs for those that start from it alone, if any do.
     """
@@ -57,6 +67,7 @@ class RunStep:
     dead: bool = False
     tidy: bool = False
     chunk: bool = True
+    gates: tuple[ir.Node, ...] = ()
     stage: int = 0
     spare: bool = False
     serves: bool = True
@@ -88,7 +99,7 @@ class FreeStep:
     reason: str = "nothing after this needs them"
 
 
-Step = LoadStep | TrainStep | RunStep | ChooseStep | SinkStep | FreeStep
+Step = LoadStep | TrainStep | FitStep | RunStep | ChooseStep | SinkStep | FreeStep
 
 
 @dataclass

@@ -8,8 +8,10 @@ from torch import Tensor
 from midsl.ir import nodes as ir
 from midsl.ir.crossing import has_self
 from midsl.ir.types import TensorType
+from midsl.passes.drop_dead_lanes import gates_of
 from midsl.plan.domains import Table
 from midsl.plan.edits import EditOp
+from midsl.plan.gates import open_rows
 from midsl.plan.inputs import owner_of
 from midsl.plan.rowplan import EditRows
 from midsl.sema.tensors import stretch
@@ -85,7 +87,7 @@ def _edit_rows(op: EditOp, base: ir.Forward | None, table: Table, real: Tensor, 
     for edit in op.edits:
         rows = touched(op, edit, table, every, width) & real
         all_touched |= rows
-        changed |= rows & _may_differ(op, edit, base, dead)
+        changed |= rows & _may_differ(op, edit, base, table, real, dead)
         if _takes_wide(edit.value):
             wide |= rows.any(2, keepdim=True).any(1, keepdim=True) & real
         if not edit.absolute:
@@ -105,7 +107,9 @@ def _some(rows: Tensor) -> Tensor | None:
     return rows if bool(rows.any()) else None
 
 
-def _may_differ(op: EditOp, edit: ir.Edit, base: ir.Forward | None, dead: bool) -> Tensor:
+def _may_differ(
+    op: EditOp, edit: ir.Edit, base: ir.Forward | None, table: Table, real: Tensor, dead: bool
+) -> Tensor:
     """Where a written value may differ from the base run's: bool, broadcast to [lane, batch, pos]."""
     value = edit.value
     anywhere = torch.ones(1, 1, 1, dtype=torch.bool)
@@ -113,7 +117,11 @@ def _may_differ(op: EditOp, edit: ir.Edit, base: ir.Forward | None, dead: bool) 
         return anywhere
     if edit in base.edits:
         return ~anywhere
-    if not isinstance(value, ir.Read) or value.site.view is not None:
+    gates = gates_of(edit) if dead else ()
+    if gates:
+        height, width = real.shape[1:]
+        return open_rows(gates, op.evaluator, table, height, width)
+    if not isinstance(value, ir.Read):
         return anywhere
     if (value.site.name, value.site.select) != (edit.site.name, edit.site.select):
         return anywhere

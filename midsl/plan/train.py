@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from midsl.backends.eager import Counts
 from midsl.backends.threads import threads_for
 from midsl.cachedir import cache_dir
-from midsl.data.dataset import Column, Part
+from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
+from midsl.fit.optim import optimiser_of
 from midsl.graph.rebind import rebind
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
@@ -135,6 +136,9 @@ class _Minibatch:
     def weight(self, model: ir.Node, name: str, layer: int | None) -> torch.Tensor:
         raise fail("MI0601", "not implemented: weights in a training loss", model.span)
 
+    def param(self, node: ir.Param) -> torch.Tensor:
+        raise fail("MI0601", "not implemented: decompositions in a training loss", node.span)
+
 
 def _train(
     node: ir.Train, model: LoadedModel, mg: ModelGraph, part: Part, options: dict[str, float | str]
@@ -151,7 +155,7 @@ def _train(
     reads = [n for n in ir.walk(node.loss) if isinstance(n, ir.Read)]
     keys = [k for r in reads for k in keys_of(r.site, mg.info, domains)]
     lowered = lower(mg, run, keys, [], evaluator, project=False)
-    optimiser = _optimiser(weights, options)
+    optimiser = optimiser_of(weights, options)
     generator = torch.Generator().manual_seed(int(options["seed"]))
     steps, size = int(options["steps"]), int(options["batch"])
     warmup = float(options["warmup"])
@@ -161,7 +165,7 @@ def _train(
     with progress("training", steps) as advance, threads_for(flops):
         for step in range(steps):
             rows = torch.randint(len(part), (size,), generator=generator).numpy()
-            batch = _take(part, rows)
+            batch = part.take(rows)
             inputs = _Minibatch(batch)
             evaluator.inputs, evaluator.rows = inputs, Rows.of(inputs, (node.loss,))
             for group in optimiser.param_groups:
@@ -192,20 +196,3 @@ def _train(
             tail = [*tail[-19:], value]
             advance(1, f"loss {value:.3f}")
     return float(np.mean(tail))
-
-
-def _take(part: Part, rows: np.ndarray) -> Part:
-    columns = {
-        n: Column(c.kind, [c.values[i] for i in rows] if isinstance(c.values, list) else c.values[rows])
-        for n, c in part.columns.items()
-    }
-    return Part(part.tokens[rows], part.lengths[rows], columns)
-
-
-def _optimiser(weights: list[torch.nn.Parameter], options: dict[str, float | str]) -> torch.optim.Optimizer:
-    lr, wd = float(options["lr"]), float(options["wd"])
-    if options["optim"] == "sgd":
-        return torch.optim.SGD(weights, lr=lr, momentum=float(options["momentum"]), weight_decay=wd)
-    betas = (float(options["beta1"]), float(options["beta2"]))
-    kind = torch.optim.AdamW if options["optim"] == "adamw" else torch.optim.Adam
-    return kind(weights, lr=lr, betas=betas, weight_decay=wd)

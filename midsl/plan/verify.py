@@ -46,6 +46,9 @@ class Lifted:
     def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
         return self.engine(model).weight(name, layer)
 
+    def param(self, node: ir.Param) -> Tensor:
+        return self.binder.param(node).double()
+
 
 @dataclass
 class OracleInputs:
@@ -61,6 +64,9 @@ class OracleInputs:
 
     def part(self, node: ir.Part) -> Part:
         return self.binder.part(node)
+
+    def param(self, node: ir.Param) -> Tensor:
+        return self.binder.param(node).double()
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,12 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     own_session = compiled.session()
     own.run(session=own_session)
     lifted = Execution(compiled, keep=True)
-    session = Session(compiled.plan, Lifted(compiled.binder), compiled.optimised.program.roots)
+    session = Session(
+        compiled.plan,
+        Lifted(compiled.binder),
+        compiled.optimised.program.roots,
+        mode=compiled.compile_mode,
+    )
     lifted.run(session=session)
     domains = _sample(compiled, session, points, done)
     with working_in(compiled.binder.folder):

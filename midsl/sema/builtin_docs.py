@@ -6,7 +6,7 @@ to the functions that there are. `x: Float[..]` stands for a value with any axes
 
 from __future__ import annotations
 
-from midsl.sema.builtins import OPTIMISERS
+from midsl.sema.fits import OPTIMISERS
 
 _DRAWN = "like: Float[..] | Site, seed: Int, over: Axes = those of like, per: Axes = [], stream: String"
 _LAW = (
@@ -43,6 +43,7 @@ _AXIS = {
     "softmax": "exp(x) as shares of their sum along an axis.",
     "log_softmax": "The logarithm of softmax, in nats.",
     "normalize": "x divided by its length along an axis.",
+    "orthonormal": "Orthonormal vectors along an axis that span what the given ones span.",
     "cumsum": "Running sums along an axis.",
     "rank": "How many values along an axis are greater: 0 is the greatest.",
     "logsumexp": "The logarithm of the sum of exponentials along an axis, which goes.",
@@ -102,6 +103,25 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         n: (f"{n}({', '.join(f'{k}: Float = {v}' for k, v in OPTIMISERS[n].items())})", d)
         for n, d in _OPTIMISERS.items()
     },
+    "params": (
+        "params(tensors: Record, seed: Int = 0, axis: Int, ...)",
+        "Tensors drawn from a seed, by name: `{ enc: normal([feature, d], unit: d), dec: same(enc) }`. Ways "
+        "to draw: normal(axes, std:, unit:), uniform(axes, low:, high:, unit:), zeros, ones, orthogonal, "
+        "same(name). Each new axis is given its length.",
+    ),
+    "lens": (
+        "lens(at: Site, from: Site = at, encode: fn(Float[..]) -> Float[..], "
+        "decode: fn(Float[..]) -> Float[..], name: Any, ...)",
+        "A decomposition of two maps. Its `code` and `error` are places: writing the code keeps the error. "
+        "What else is named, such as `decoder`, it exposes.",
+    ),
+    "fitted": (
+        "fitted(lens: Lens, loss: Any, fit: Record)",
+        "The lens with parameters that make the loss small. `loss`: a function of what the site holds (of "
+        "what is read and what is written, where these are two), or a number that depends on runs. `fit`: "
+        "on, optim, steps or tokens, batch, seed, skip (positions at the start of each row), until (a loss); "
+        "`{}` fits nothing.",
+    ),
     "normal": (f"normal({_DRAWN})", f"Normal random numbers of mean 0 and variance 1. {_LAW}"),
     "uniform": (f"uniform({_DRAWN})", f"Random numbers from 0 up to 1. {_LAW}"),
     "shuffle": (

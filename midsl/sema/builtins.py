@@ -14,9 +14,11 @@ from midsl.ir.types import Kind, PlainType, TensorType
 from midsl.sema import tensors
 from midsl.sema.arguments import Args
 from midsl.sema.draws import draw_values, shuffle
-from midsl.sema.lenses import split_subspace
+from midsl.sema.fits import OPTIMISERS, fitted
+from midsl.sema.lenses import lens, params
 from midsl.sema.runs import as_part, except_
 from midsl.sema.sites import read
+from midsl.sema.subspaces import split_subspace
 from midsl.sema.tensors import apply, as_tensor
 from midsl.sema.values import (
     BuiltinV,
@@ -44,11 +46,6 @@ PAIRWISE = ("minimum", "maximum")
 ALONG = {"softmax": None, "log_softmax": "nat", "normalize": None, "cumsum": None, "rank": None}
 ACROSS = {"logsumexp": None, "norm": None, "argmax": None, "argmin": None, "entropy": "nat"}
 CONTRACT = {"dot": "dot", "cosine": "cosine", "kl_divergence": "kl", "js_divergence": "js"}
-OPTIMISERS = {
-    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.0, "warmup": 0.0},
-    "adamw": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.01, "warmup": 0.0},
-    "sgd": {"lr": 1e-2, "momentum": 0.0, "wd": 0.0, "warmup": 0.0},
-}
 
 
 def _reduction(op: str) -> Callable[..., Value]:
@@ -331,7 +328,11 @@ BUILTINS: dict[str, BuiltinV] = {
         "top_sites": _top("top_sites"),
         "top_index": _top("top_index"),
         "top_mask": _top_mask,
+        "orthonormal": _along("orthonormal", None, drops=False),
         "train": _train,
+        "params": params,
+        "lens": lens,
+        "fitted": fitted,
         "split_subspace": split_subspace,
         "normal": draw_values("normal"),
         "uniform": draw_values("uniform"),

@@ -10,6 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.values import (
+    AxisV,
     BuiltinV,
     ColumnV,
     ConstV,
@@ -47,6 +48,7 @@ def call_value(e: Elaborator, func: Value, node: ast.Call, scope: Scope) -> Valu
         return func.call(e, node, scope)
     if isinstance(func, FnV):
         args = bind(e, func.name, func.params, node, scope, func.scope)
+        args |= axis_variables(func, args)
         e.ctx.depth += 1
         if e.ctx.depth > MAX_DEPTH:
             e.ctx.depth = 0
@@ -65,6 +67,19 @@ def call_value(e: Elaborator, func: Value, node: ast.Call, scope: Scope) -> Valu
         args = bind(e, func.decl.name, func.decl.params, node, scope, func.scope)
         return build_extern(e, func, args, node)
     raise fail("MI0306", f"a {func.kind} cannot be called", node.func.span, label=f"this is a {func.kind}")
+
+
+def axis_variables(func: FnV, args: Mapping[str, Value]) -> dict[str, Value]:
+    """What the axis variables of a function stand for: the last axis of a site, ``at: Site[d]``."""
+    found: dict[str, Value] = {}
+    for p in func.params:
+        site, t = args.get(p.name), p.type
+        if isinstance(site, SiteV) and isinstance(t, ast.TypeRef) and t.axes:
+            name = t.axes[-1].name
+            if name in func.generics and site.row.axes:
+                axis = site.row.axes[-1]
+                found[name] = AxisV(Axis(axis, site.model.owner, site.model.sizes.get(axis)))
+    return found
 
 
 def bind(
@@ -139,6 +154,8 @@ def axis_names(e: Elaborator, value: ast.Expr, scope: Scope) -> tuple[str, ...]:
         bound = scope.find(value.id)
         if isinstance(bound, ConstV) and isinstance(bound.value, str):
             return (bound.value,)
+        if isinstance(bound, AxisV):
+            return (bound.axis.name,)
         if isinstance(bound, ListV) and all(
             isinstance(i, ConstV) and isinstance(i.value, str) for i in bound.items
         ):
@@ -222,7 +239,7 @@ def encode(value: Value, span: Span) -> Any:
         return ("record", *((k, encode(v, span)) for k, v in value.fields.items()))
     if isinstance(value, OptimV):
         return ("record", ("name", value.name), *value.settings.items())
-    if isinstance(value, (ModelV, TokenizerV, DataV, PartV, TensorV, ColumnV, LensV)):
+    if isinstance(value, (ModelV, TokenizerV, DataV, PartV, TensorV, ColumnV)):
         return value.node
     if isinstance(value, SiteV):
         return value.site
@@ -255,8 +272,6 @@ def build_extern(e: Elaborator, func: ExternV, args: Mapping[str, Value], node: 
         return TokenizerV(ir.Extern(ref, recipe, type=PlainType("Tokenizer"), span=node.span))
     if name == "Data" and isinstance(returns, ast.TypeRef):
         return make_data(e, ir.Data(ref, recipe, type=PlainType("Data"), span=node.span), returns, args)
-    if name == "Lens" and isinstance(returns, ast.TypeRef):
-        return make_lens(e, ref, recipe, returns, args, node.span)
     raise fail("MI0601", f"not implemented: an extern fn that returns {name or 'this'}", node.span)
 
 
@@ -272,32 +287,3 @@ def make_data(e: Elaborator, data: ir.Data, declared: ast.TypeRef, args: Mapping
     splits = tuple(split.fields) if isinstance(split, RecordV) else ()
     columns = {n: t.name.lower() for n, t in declared.columns if isinstance(t, ast.TypeRef)}
     return DataV(data, tuple(a.name for a in declared.axes), splits, {**AUTOMATIC_COLUMNS, **columns})
-
-
-def make_lens(
-    e: Elaborator,
-    ref: str,
-    recipe: tuple[tuple[str, Any], ...],
-    declared: ast.TypeRef,
-    args: Mapping[str, Value],
-    span: Span,
-) -> LensV:
-    """A decomposition at a site; its code has the axis that the function declares."""
-    at = args.get("at")
-    if not isinstance(at, SiteV):
-        raise fail(
-            "MI0410", "a decomposition is at a site", span, help="give it `at: m.blocks[3].resid_post`"
-        )
-    fit = ir.Fit(ref, recipe, type=PlainType("Lens"), span=span)
-    name = declared.axes[-1].name if declared.axes else "feature"
-    size = next(
-        (
-            v.value
-            for k, v in args.items()
-            if k in ("d_sae", "rank") and isinstance(v, ConstV) and type(v.value) is int
-        ),
-        None,
-    )
-    code = Axis(name, fit.digest, size)
-    e.ctx.codes[fit.digest] = code
-    return LensV(fit, at, code)

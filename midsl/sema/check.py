@@ -99,7 +99,11 @@ def check_source(
     ctx.bag.items[:] = [_with_names(d, ctx) for d in ctx.bag.items]
     stem = Path(source.name).stem
     program = Program(
-        stem, tuple(experiments), _inputs(ctx.models, experiments), _inputs(ctx.datas, experiments)
+        stem,
+        tuple(experiments),
+        _inputs(ctx.models, experiments),
+        _inputs(ctx.datas, experiments),
+        _inputs(ctx.fits, experiments),
     )
     return Checked(None if ctx.bag.errors else program, ctx.bag, ctx, module)
 

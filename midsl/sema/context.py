@@ -29,10 +29,10 @@ class Context:
     params: Mapping[str, str] = field(default_factory=dict)
     trust: bool = False
     parts: dict[str, PartV] = field(default_factory=dict)
-    codes: dict[str, Axis] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)
     datas: dict[str, str] = field(default_factory=dict)
+    fits: dict[str, str] = field(default_factory=dict)
     origins: int = 0
     depth: int = 0
     spent: int = 0
@@ -125,10 +125,6 @@ class Context:
         else:
             t = TensorType({"token": "token", "pos": "int", "number": "float"}[kind], (batch,))  # type: ignore[arg-type]
         return ColumnV(ir.Column(part.node, name, type=t, span=span), kind)
-
-    def code_axis(self, fit: ir.Node, name: str) -> Axis:
-        """The code axis of a lens."""
-        return self.codes.get(fit.digest, Axis(name, fit.digest))
 
 
 def model_owner(node: ir.Node) -> str:

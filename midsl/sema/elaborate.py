@@ -43,7 +43,9 @@ from midsl.sema.values import (
     SpaceV,
     TensorV,
     Value,
+    ViewV,
 )
+from midsl.sema.views import index_view, read_view
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -250,6 +252,8 @@ class Elaborator:
             return self.data_field(base, name, node.span, span)
         if isinstance(base, PartV):
             return ctx.column(base, name, node.span)
+        if isinstance(base, SiteV) and name == "model":
+            return base.model
         if isinstance(base, LensV):
             return lens_field(self, base, name, node.span)
         if isinstance(base, SpaceV):
@@ -329,6 +333,8 @@ class Elaborator:
             return ModulesV(base.model, str(items[0][1].value))
         if isinstance(base, SiteV):
             return index_site(base, items, node.span)
+        if isinstance(base, ViewV):
+            return index_view(base, items, node.span)
         if isinstance(base, ColumnV) and isinstance(base.node.type, TensorType):
             base = TensorV(base.node)
         if isinstance(base, TensorV):
@@ -354,6 +360,8 @@ class Elaborator:
         site = self.eval(node.items[0].value, scope)
         if isinstance(site, ConstV) and isinstance(site.value, str):
             site = self.site_by_name(run.model, site.value, node.items[0].span)
+        if isinstance(site, ViewV):
+            return read_view(run, site, node.span, self.ctx)
         if not isinstance(site, SiteV):
             raise fail(
                 "MI0410", "a run is indexed by a site", node.items[0].span, label=f"this is a {site.kind}"

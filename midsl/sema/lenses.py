@@ -1,19 +1,35 @@
-"""Lenses: `encode` and `decode` as maps, `code` and `error` as sites (the lens law).
+"""Lenses: `encode` and `decode` as maps written in the language, over parameters drawn or fitted.
 
-They are typed and lowered here; running one needs its fit, which the planner refuses for now.
+``params({...})`` draws tensors, ``lens(at: .., encode: .., decode: ..)`` makes a lens of two functions. A
+lens is gone after elaboration: what remains are tensor expressions (reads and edits: ``midsl.sema.views``).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
-from midsl.ir.types import Axis, TensorType
-from midsl.sema import tensors
-from midsl.sema.values import BuiltinV, LensesV, LensV, TensorV, Value
+from midsl.ir.crossing import with_self
+from midsl.ir.types import Axis, PlainType, TensorType
+from midsl.sema.tensors import as_tensor
+from midsl.sema.values import (
+    AxisV,
+    BuiltinV,
+    ConstV,
+    DrawnV,
+    FnV,
+    LensV,
+    Map,
+    RecordV,
+    SiteV,
+    TensorV,
+    Value,
+    ViewV,
+)
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -21,61 +37,288 @@ if TYPE_CHECKING:
     from midsl.sema.elaborate import Elaborator
     from midsl.sema.scope import Scope
 
+PARAMS = PlainType("Params")
+DRAWS: dict[str, tuple[str, ...]] = {
+    "normal": ("std", "unit"),
+    "uniform": ("low", "high", "unit"),
+    "zeros": (),
+    "ones": (),
+    "orthogonal": (),
+}
+"""How a tensor of parameters may be drawn, and the settings each way has."""
 
-def space_axis(lens: LensV) -> Axis:
-    """The axis of the site that the lens reads through."""
-    name = lens.at.row.axes[-1]
-    return Axis(name, lens.at.model.owner, lens.at.model.sizes.get(name))
+
+# ---------------------------------------------------------------- parameters
 
 
-def lens_field(e: Elaborator, lens: LensV, name: str, span: Span) -> Value:
-    """``sae.code``, ``sae.error``, ``sae.encode``, ``sae.decode``, ``sae.decoder``."""
-    site = lens.at.site
-    if name in ("code", "error"):
-        row = lens.at.row
-        if name == "code":
-            row = replace(row, axes=(*row.axes[:-1], lens.code.name))
-        view = ir.Site(
-            site.model, site.name, site.select, lens.node, name, site.minus, type=site.type, span=span
-        )
-        return replace(lens.at, site=view, row=row)
-    if name in ("encode", "decode"):
-        return BuiltinV(name, lambda e2, node, scope: _apply(e2, lens, name, node, scope))
-    if name == "decoder":
-        t = TensorType(axes=(lens.code, space_axis(lens)))
-        return TensorV(ir.Apply("decoder", (lens.node,), type=t, span=span))
-    raise fail(
-        "MI0205",
-        f"a decomposition has no `{name}`",
-        span,
-        help=did_you_mean(name, ["code", "error", "encode", "decode", "decoder"]),
+def params(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``params({ enc: normal([d, feature]), dec: same(enc) }, feature: 64)``: a record of tensors."""
+    record: ast.Expr | None = None
+    sizes: dict[str, int] = {}
+    seed = 0
+    for arg in node.args:
+        if arg.name is None and record is None:
+            record = arg.value
+            continue
+        value = e.eval(arg.value, scope)
+        if arg.name is None or not (isinstance(value, ConstV) and type(value.value) is int):
+            raise fail("MI0301", "sizes and `seed` are whole numbers, given by name", arg.span)
+        if arg.name == "seed":
+            seed = value.value
+        elif value.value < 1:
+            raise fail("MI0301", f"`{arg.name}` is at least 1 long", arg.span)
+        else:
+            sizes[arg.name] = value.value
+    if record is None:
+        raise fail("MI0207", "`params` needs a record of initial values", node.span)
+    ways = {how: BuiltinV(how, _draw(how)) for how in DRAWS} | {"same": BuiltinV("same", _same)}
+    given = e.eval(record, scope.child(ways))
+    if not isinstance(given, RecordV) or not given.fields:
+        raise fail("MI0301", "`params` takes a record", record.span, label=f"this is a {given.kind}")
+    drawn: list[ir.Json] = []
+    shapes: dict[str, tuple[Axis | str, ...]] = {}
+    for name, value in given.fields.items():
+        if not isinstance(value, DrawnV):
+            raise fail(
+                "MI0301",
+                f"`{name}` of `params` is an initial value",
+                record.span,
+                label=f"this is a {value.kind}",
+                help=f"such as `normal([d, feature])`; there are {', '.join(ways)}",
+            )
+        axes = value.axes
+        if value.how == "same":
+            other = str(dict(value.settings)["as"])
+            if other not in shapes:
+                raise fail("MI0201", f"there is no `{other}` before `{name}`", record.span)
+            axes = shapes[other]
+        shapes[name] = axes
+        pairs = tuple((_name(a), _size(a, sizes, node.span)) for a in axes)
+        drawn.append((name, value.how, pairs, value.settings))
+    made = ir.Params(tuple(drawn), seed, type=PARAMS, span=node.span)
+
+    def axis(a: Axis | str) -> Axis:
+        return a if isinstance(a, Axis) else Axis(a, f"lens:{made.digest[:8]}", sizes[a])
+
+    return RecordV(
+        {
+            n: TensorV(ir.Param(made, n, type=TensorType(axes=tuple(map(axis, s))), span=node.span))
+            for n, s in shapes.items()
+        }
     )
 
 
-def _apply(e: Elaborator, lens: LensV, name: str, node: ast.Call, scope: Scope) -> Value:
+def _name(axis: Axis | str) -> str:
+    return axis.name if isinstance(axis, Axis) else axis
+
+
+def _size(axis: Axis | str, sizes: Mapping[str, int], span: Span) -> int | None:
+    if isinstance(axis, Axis):
+        return axis.size
+    if axis not in sizes:
+        raise fail(
+            "MI0302",
+            f"how long is `{axis}`?",
+            span,
+            label=f"no size for `{axis}`",
+            help=f"write `params({{...}}, {axis}: 64)`, or take the site's axis: `fn f[d](at: Site[d])`",
+        )
+    return sizes[axis]
+
+
+def _draw(how: str):  # type: ignore[no-untyped-def]
+    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        if not node.args or node.args[0].name is not None or not isinstance(node.args[0].value, ast.ListExpr):
+            raise fail("MI0207", f"`{how}` needs its axes", node.span, help=f"such as `{how}([feature, d])`")
+        axes = tuple(_axis(item, scope) for item in node.args[0].value.items)
+        names = [_name(a) for a in axes]
+        if len(set(names)) < len(names):
+            raise fail("MI0313", "one axis stands twice", node.args[0].span)
+        if how == "orthogonal" and len(axes) != 2:
+            raise fail("MI0301", "`orthogonal` has two axes: the second holds the vectors", node.span)
+        settings: list[tuple[str, ir.Json]] = []
+        for arg in node.args[1:]:
+            if arg.name not in DRAWS[how]:
+                raise fail(
+                    "MI0206",
+                    f"`{how}` has no parameter `{arg.name or '?'}`",
+                    arg.span,
+                    help=did_you_mean(arg.name or "", DRAWS[how]) or f"parameters: {', '.join(DRAWS[how])}",
+                )
+            if arg.name == "unit":
+                unit = _name(_axis(arg.value, scope))
+                if unit not in names:
+                    raise fail("MI0302", f"`{how}` has no axis `{unit}`", arg.span, label="not its axis")
+                settings.append(("unit", unit))
+                continue
+            value = e.eval(arg.value, scope)
+            if not (isinstance(value, ConstV) and type(value.value) in (int, float)):
+                raise fail("MI0301", f"`{arg.name}` is a number", arg.span, label=f"this is a {value.kind}")
+            settings.append((arg.name or "", float(value.value)))
+        return DrawnV(how, axes, tuple(settings))
+
+    return call
+
+
+def _axis(node: ast.Expr, scope: Scope) -> Axis | str:
+    if not isinstance(node, ast.Name):
+        raise fail("MI0302", "an axis name is needed", node.span, label="not an axis name")
+    bound = scope.find(node.id)
+    return bound.axis if isinstance(bound, AxisV) else node.id
+
+
+def _same(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``same(dec)``: starts as the tensor of that name, along its axes."""
+    if len(node.args) != 1 or not isinstance(node.args[0].value, ast.Name):
+        raise fail("MI0207", "`same` takes the name of an earlier tensor of the record", node.span)
+    return DrawnV("same", (), (("as", node.args[0].value.id),))
+
+
+# ---------------------------------------------------------------- lenses
+
+
+def lens(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``lens(at: x, encode: fn (x) => .., decode: fn (c) => .., decoder: p.dec)``; `from:` is where it reads,
+
+    if that is another site.
+    """
+    given = {}
+    for arg in node.args:
+        if arg.name is None:
+            help = "`at:`, `encode:`, `decode:`"
+            raise fail("MI0207", "the arguments of `lens` have names", arg.span, help=help)
+        if arg.name in given:
+            raise fail("MI0204", f"`{arg.name}` is given twice", arg.span)
+        given[arg.name] = arg.value
+    for name in ("at", "encode", "decode"):
+        if name not in given:
+            raise fail("MI0207", f"`lens` needs `{name}`", node.span, label="an argument is missing")
+    at, source = _place(e, given["at"], scope), None
+    if "from" in given:
+        source = _place(e, given["from"], scope)
+    encode = _function(e, given["encode"], scope, "encode")
+    decode = _function(e, given["decode"], scope, "decode")
+    shows = {n: e.eval(x, scope) for n, x in given.items() if n not in ("at", "from", "encode", "decode")}
+    return make_lens(at, source, encode, decode, shows, node.span)
+
+
+def make_lens(
+    at: SiteV, source: SiteV | None, encode: Map, decode: Map, shows: Mapping[str, Value], span: Span
+) -> LensV:
+    """A lens of two maps, which are tried on a value that has the site's axes."""
+    x, y = probe(source or at), probe(at)
+    c = encode(x)
+    swept = {a.name for s in ir.sweeps_of(c.node) for a in s.axes}
+    code = [a for a in c.type.axes if x.type.axis(a.name) is None and a.name not in swept]
+    if len(code) > 1:
+        raise fail(
+            "MI0301",
+            "a code has one axis",
+            span,
+            label=f"this one has {', '.join(a.name for a in code)}",
+            help="reduce the others in `encode`",
+        )
+    back = decode(c)
+    if set(back.type.names) - swept != set(y.type.names):
+        raise fail(
+            "MI0301",
+            "`decode` gives back what the site holds",
+            span,
+            label=f"it gives {back.type}, the site is {y.type}",
+        )
+    key = ir.Apply("lens", (c.node, back.node, at.site, (source or at).site)).digest
+    return LensV(at, encode, decode, code[0] if code else None, key, shows, source)
+
+
+def probe(at: SiteV) -> TensorV:
+    """A value with the axes that the site has in a run, of no run in particular."""
+    gone = {a for a, i in at.site.select if not isinstance(i, (ir.Slice, ir.Star))}
+    axes = tuple(Axis(a, at.model.owner, at.model.sizes.get(a)) for a in at.row.axes if a not in gone)
+    return TensorV(ir.Self(type=TensorType(axes=axes)))
+
+
+def _place(e: Elaborator, node: ast.Expr, scope: Scope) -> SiteV:
+    at = e.eval(node, scope)
+    if not isinstance(at, SiteV):
+        raise fail(
+            "MI0410",
+            "a decomposition is at a site",
+            node.span,
+            label=f"this is a {at.kind}",
+            help="give it `at: m.blocks[3].resid_post`",
+        )
+    if at.stars:
+        raise fail(
+            "MI0601",
+            "not implemented: one lens for each member of a family",
+            node.span,
+            label=f"`{at.stars[0]}` is starred",
+            help="make a lens for each site",
+        )
+    return at
+
+
+def _function(e: Elaborator, node: ast.Expr, scope: Scope, name: str) -> Map:
+    """A function of one value, as Python calls it."""
+    value = e.eval(node, scope)
+    if not isinstance(value, FnV) or len(value.params) != 1:
+        raise fail(
+            "MI0301",
+            f"`{name}` of a lens is a function of one value",
+            node.span,
+            label=f"this is a {value.kind}",
+            help=f"such as `{name}: fn (x) => ...`",
+        )
+    fn = value
+
+    def call(x: TensorV) -> TensorV:
+        return as_tensor(fn.body(fn.scope.child({fn.params[0].name: x})), node.span)
+
+    return call
+
+
+def with_fit(made: LensV, params: ir.Node, fit: ir.Node, span: Span) -> LensV:
+    """The lens with fitted parameters in the place of those it started from."""
+
+    def fitted(node: ir.Node) -> ir.Node:
+        return replace(node, of=fit) if isinstance(node, ir.Param) and node.of == params else node
+
+    def after(f: Map) -> Map:
+        def call(x: TensorV) -> TensorV:
+            # only what the lens itself does is fitted, not what its argument was made of
+            inner = f(TensorV(ir.Self(type=x.type)))
+            return TensorV(with_self(ir.rewrite(inner.node, fitted), x.node))
+
+        return call
+
+    shows = {
+        n: TensorV(ir.rewrite(v.node, fitted)) if isinstance(v, TensorV) else v for n, v in made.shows.items()
+    }
+    return make_lens(made.at, made.source, after(made.encode), after(made.decode), shows, span)
+
+
+def lens_field(e: Elaborator, made: LensV, name: str, span: Span) -> Value:
+    """``sae.code``, ``sae.error``, ``sae.encode``, ``sae.decode``, ``sae.at``, and what it exposes."""
+    if name in ("code", "error"):
+        return ViewV(made, name, made.at)
+    if name in ("encode", "decode"):
+        return BuiltinV(name, lambda e2, node, scope: _apply(e2, made, name, node, scope))
+    if name == "at":
+        return made.at
+    if name in made.shows:
+        return made.shows[name]
+    known = ["code", "error", "encode", "decode", "at", *made.shows]
+    raise fail(
+        "MI0205",
+        f"this decomposition has no `{name}`",
+        span,
+        label=f"it has {', '.join(known)}",
+        help=did_you_mean(name, known),
+    )
+
+
+def _apply(e: Elaborator, made: LensV, name: str, node: ast.Call, scope: Scope) -> Value:
     if len(node.args) != 1 or node.args[0].name:
         raise fail("MI0207", f"`{name}` takes one value", node.span)
-    value = tensors.as_tensor(e.eval(node.args[0].value, scope), node.args[0].span)
-    source, target = (space_axis(lens), lens.code) if name == "encode" else (lens.code, space_axis(lens))
-    axis = tensors.find_axis(value.type, source.name, node.args[0].span, name)
-    axes = tuple(target if a is axis else a for a in value.type.axes)
-    return TensorV(ir.Apply(name, (lens.node, value.node), type=TensorType(axes=axes), span=node.span))
-
-
-def split_subspace(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
-    """``split(v, by: W)``: a subspace, its row part and its null part, as labelled lenses."""
-    given = {a.name or "v": e.eval(a.value, scope) for a in node.args}
-    lens, by = given.get("v"), given.get("by")
-    if not isinstance(lens, LensV) or not isinstance(by, TensorV):
-        raise fail("MI0207", "`split_subspace` takes a subspace and `by:` a weight", node.span)
-    members = {}
-    for label in ("full", "row", "null"):
-        fit = ir.Fit(
-            "split",
-            (("lens", lens.node), ("by", by.node), ("part", label)),
-            type=lens.node.type,
-            span=node.span,
-        )
-        e.ctx.codes[fit.digest] = lens.code
-        members[label] = replace(lens, node=fit)
-    return LensesV(members)
+    value = as_tensor(e.eval(node.args[0].value, scope), node.args[0].span)
+    return made.encode(value) if name == "encode" else made.decode(value)

@@ -189,7 +189,7 @@ class Modules:
                 local.names[b.name] = lazy_binding(self.e, b, local)
             return self.e.eval(decl.body, local)
 
-        return FnV(decl.name, decl.params, body, scope, decl.span, decl.docs)
+        return FnV(decl.name, decl.params, body, scope, decl.span, decl.docs, decl.generics)
 
 
 _ROLES: dict[str, tuple[type[Value], ...]] = {
@@ -240,6 +240,8 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
         if isinstance(value, ModelV):
             e.ctx.models.setdefault(value.node.digest, b.name)
             e.ctx.owners.setdefault(value.owner[:8], b.name)
+        if isinstance(value, LensV) and value.fit is not None:
+            e.ctx.fits.setdefault(value.fit.digest, b.name)
         if isinstance(value, DataV):
             e.ctx.datas.setdefault(value.node.digest, b.name)
             e.ctx.owners.setdefault(value.node.digest[:8], b.name)

@@ -19,11 +19,13 @@ from midsl.sema.values import (
     LensV,
     ModelV,
     PartV,
+    Put,
     RunV,
     SitesV,
     SiteV,
     TensorV,
     Value,
+    ViewV,
 )
 from midsl.source import Span
 from midsl.syntax import ast
@@ -50,15 +52,56 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
     check_length(e, model, part, node.data.span)
     bare = RunV(ir.Forward(model.node, part.node, (), 0, type=RUN, span=node.span), model, part)
     edits: list[ir.Edit] = []
+    puts: list[Put] = []
     if node.edits is not None:
         value = e.eval(node.edits, scope)
         if not isinstance(value, EditsV):
             raise fail("MI0301", "`do` needs edits", node.edits.span, label=f"this is a {value.kind}")
-        for template in value.edits:
-            edits.append(attach(e, template, bare))
+        edits, puts = attach_all(e, value.edits, bare)
     check_overlap(edits, e.ctx.facts.info(model.node))
     forward = ir.Forward(model.node, part.node, tuple(edits), e.ctx.origin(), type=RUN, span=node.span)
-    return RunV(forward, model, part)
+    return RunV(forward, model, part, tuple(puts))
+
+
+def attach_all(
+    e: Elaborator, templates: Sequence[EditTemplate], run: RunV
+) -> tuple[list[ir.Edit], list[Put]]:
+    """The edits of a run: the plain ones in the order written, then one for each lens and place."""
+    from midsl.sema.views import attach_views
+
+    edits: list[ir.Edit] = []
+    puts: list[Put] = []
+    through: dict[tuple[str, ir.Node], list[EditTemplate]] = {}
+    for x in templates:
+        if isinstance(x.target, ViewV):
+            through.setdefault((x.target.lens.key, x.target.at.site), []).append(x)
+    plain = [attach(e, x, run) for x in templates if not isinstance(x.target, ViewV)]
+    for together in sorted(through.values(), key=_depth):
+        # a lens that reads elsewhere reads this run, with all edits that come before
+        before = replace(run, node=replace(run.node, edits=(*plain, *edits)))
+        put = attach_views(e, together, run, before)
+        for other in puts:
+            a, b = other.edit.site, put.edit.site
+            if _may_meet(a, b, e.ctx.facts.info(run.model.node)) and not _disjoint(a, b):
+                raise fail(
+                    "MI0405",
+                    "two codes are set at one place",
+                    put.edit.span,
+                    label="one lens would undo what the other sets",
+                    notes=[Label(other.edit.span, "the other edit")],
+                    help="say what becomes of the site: `x := self + a.decode(...) - b.decode(...)`",
+                )
+        puts.append(put)
+        edits.append(put.edit)
+    return [*plain, *edits], puts
+
+
+def _depth(together: Sequence[EditTemplate]) -> int:
+    """The layer that edits through a lens are at, where it is one."""
+    target = together[0].target
+    assert isinstance(target, ViewV)
+    index = target.at.site.index("layer")
+    return index.value if isinstance(index, ir.Const) and isinstance(index.value, int) else 0
 
 
 def check_length(e: Elaborator, model: ModelV, part: PartV, span: Span) -> None:
@@ -114,8 +157,8 @@ def templates(e: Elaborator, node: ast.Edits, scope: Scope) -> EditsV:
     return EditsV(tuple(found))
 
 
-def _targets(target: Value, span: Span) -> tuple[SiteV, ...]:
-    if isinstance(target, SiteV):
+def _targets(target: Value, span: Span) -> tuple[SiteV | ViewV, ...]:
+    if isinstance(target, (SiteV, ViewV)):
         return (target,)
     if isinstance(target, SitesV):
         return target.members
@@ -130,14 +173,9 @@ def _targets(target: Value, span: Span) -> tuple[SiteV, ...]:
 def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
     """One edit on the data of one run: resolve the site, elaborate the value with `self`, check the fit."""
     target = template.target
+    assert isinstance(target, SiteV)
     check_model(run, target, template.span)
-    if not target.row.writable:
-        raise fail(
-            "MI0404",
-            f"site `{target.row.name}` cannot be written",
-            template.span,
-            label=target.row.why or "not writable in this model",
-        )
+    check_writable(target, template.span)
     site = resolve(target.site, run.part, e.ctx)
     t = slice_type(target, site, run.part, e.ctx)
     me = ir.Self(type=t, span=template.span)
@@ -167,6 +205,17 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
         raise fail("MI0408", "a truth value cannot be written to a site", template.value.span)
     absolute = not any(isinstance(n, ir.Self) for n in _own(tensor.node))
     return ir.Edit(site, tensor.node, absolute, type=EDIT, span=template.span)
+
+
+def check_writable(target: SiteV, span: Span) -> None:
+    """Refuse a site that this model does not let anyone write (MI0404)."""
+    if not target.row.writable:
+        raise fail(
+            "MI0404",
+            f"site `{target.row.name}` cannot be written",
+            span,
+            label=target.row.why or "not writable in this model",
+        )
 
 
 def _own(node: ir.Node):  # type: ignore[no-untyped-def]
@@ -278,8 +327,6 @@ def _addresses(site: ir.Site, info: ModelInfo) -> set[tuple[str, int | None]]:
 def _disjoint(a: ir.Site, b: ir.Site) -> bool:
     if any(m.select == b.select for m in a.minus) or any(m.select == a.select for m in b.minus):
         return True
-    if a.view is not None and b.view is not None and a.view != b.view:
-        return False
     shared = {n for n, _ in a.select} & {n for n, _ in b.select}
     for axis in shared if a.name == b.name else shared - {"layer"}:
         xs, ys = _indices(a.index(axis)), _indices(b.index(axis))
@@ -305,8 +352,6 @@ def except_(family: SiteV, taken: tuple[SiteV, ...]) -> SiteV:
         site.model,
         site.name,
         site.select,
-        site.view,
-        site.view_part,
         (*site.minus, *minus),
         type=site.type,
         span=site.span,

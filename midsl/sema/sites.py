@@ -165,8 +165,6 @@ def index_site(value: SiteV, items: list[tuple[str | None, Value, Span]], span: 
             value.site.model,
             value.site.name,
             ordered,
-            value.site.view,
-            value.site.view_part,
             value.site.minus,
             type=SITE,
             span=span,
@@ -222,7 +220,7 @@ def resolve(site: ir.Site, part: PartV, ctx: Context) -> ir.Site:
         )
     minus = tuple(resolve(m, part, ctx) for m in site.minus)
     select = tuple((a, index(i)) for a, i in site.select)
-    return ir.Site(site.model, site.name, select, site.view, site.view_part, minus, type=SITE, span=site.span)
+    return ir.Site(site.model, site.name, select, minus, type=SITE, span=site.span)
 
 
 def slice_type(value: SiteV, site: ir.Site, part: PartV, ctx: Context) -> TensorType:
@@ -243,8 +241,6 @@ def slice_type(value: SiteV, site: ir.Site, part: PartV, ctx: Context) -> Tensor
             return pos
         if name == "key_pos":
             return Axis("key_pos", pos.owner, pos.size)
-        if value.site.view is not None and name not in value.model.sizes:
-            return ctx.code_axis(value.site.view, name)
         size = value.model.sizes.get(name)
         return Axis(name, value.model.owner, size)
 

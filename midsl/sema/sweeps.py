@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, Kind, PlainType, TensorType
-from midsl.sema.values import BlocksV, ConstV, LensesV, ListV, RangeV, SitesV, SiteV, TensorV, TopV, Value
+from midsl.sema.lenses import make_lens
+from midsl.sema.tensors import apply
+from midsl.sema.values import (
+    BlocksV,
+    ConstV,
+    LensesV,
+    LensV,
+    ListV,
+    Map,
+    RangeV,
+    SitesV,
+    SiteV,
+    TensorV,
+    TopV,
+    Value,
+    ViewV,
+)
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -43,6 +60,8 @@ def elaborate_sweep(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Swe
         return _values(clause.name, prefix, e.members(clause.source, scope), span)
     if isinstance(source, BlocksV) and not source.path and source.layer is None:
         return _layers(clause.name, prefix, source, span)
+    if isinstance(source, ViewV):
+        return _codes(clause.name, prefix, source, span)
     if isinstance(source, LensesV):
         return _lenses(clause.name, prefix, source, span)
     if isinstance(source, TopV):
@@ -116,8 +135,6 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Sw
         first.site.model,
         first.site.name,
         select,
-        first.site.view,
-        first.site.view_part,
         type=first.site.type,
         span=span,
     )
@@ -182,12 +199,52 @@ def _lenses(name: str, prefix: str, lenses: LensesV, span: Span) -> Swept:
     axis = Axis(prefix + name, f"sweep:{name}", len(labels), labels)
     points = ir.Points(tuple((x,) for x in labels), type=DOMAIN, span=span)
     sweep = ir.Sweep(name, (prefix + name,), (axis,), points, type=SWEEP, span=span)
+
+    def whichever(pick: Callable[[LensV], Map]) -> Map:
+        def call(x: TensorV) -> TensorV:
+            found: TensorV | None = None
+            for label, member in lenses.members.items():
+                value = pick(member)(x)
+                if found is None:
+                    found = value
+                    continue
+                here = ir.Coord(sweep, 0, label, type=TensorType("bool", sweep.axes), span=span)
+                found = apply("where", (TensorV(here), value, found), span)
+            assert found is not None
+            return found
+
+        return call
+
     first = next(iter(lenses.members.values()))
-    members = tuple((label, lens.node) for label, lens in lenses.members.items())
-    fit = ir.Fit(
-        "member", (("which", _coord(sweep, 0, "float", span)), *members), type=first.node.type, span=span
-    )
-    return Swept(sweep, replace(first, node=fit))
+    encode, decode = whichever(lambda m: m.encode), whichever(lambda m: m.decode)
+    return Swept(sweep, make_lens(first.at, first.source, encode, decode, {}, span))
+
+
+def _codes(name: str, prefix: str, view: ViewV, span: Span) -> Swept:
+    """``sweep f in sae.code[feature: *]``, ``[feature: [3, 5]]``: one feature at a time."""
+    code, index = view.lens.code, view.index
+    if code is None or index is None or isinstance(index, ir.Coord):
+        raise fail(
+            "MI0402",
+            "this code has no members to sweep over",
+            span,
+            label="nothing is starred",
+            help=f"star its axis: `[{code.name}: *]`" if code is not None else "it is one number",
+        )
+    chosen: tuple[int, ...]
+    if isinstance(index, ir.Star):
+        if code.size is None:
+            raise fail("MI0402", f"how many of `{code.name}` there are is not known", span)
+        chosen = tuple(range(code.size))
+    else:
+        assert isinstance(index, ir.Const)
+        chosen = index.value if isinstance(index.value, tuple) else (index.value,)  # type: ignore[assignment]
+    # not the axis that codes still have, as with positions
+    own = prefix + code.name if prefix else f"{code.name}@{name}"
+    axis = Axis(own, f"sweep:{name}", len(chosen), chosen)
+    points = ir.Points(tuple((i,) for i in chosen), type=DOMAIN, span=span)
+    sweep = ir.Sweep(name, (prefix + code.name,), (axis,), points, type=SWEEP, span=span)
+    return Swept(sweep, replace(view, index=_coord(sweep, 0, "int", span)))
 
 
 def _computed(name: str, prefix: str, top: TopV, span: Span) -> Swept:
@@ -203,7 +260,5 @@ def _computed(name: str, prefix: str, top: TopV, span: Span) -> Swept:
         (a, _coord(sweep, score.index(a), "int", span) if isinstance(i, ir.Star) else i)
         for a, i in site.select
     )
-    point = ir.Site(
-        site.model, site.name, select, site.view, site.view_part, site.minus, type=site.type, span=span
-    )
+    point = ir.Site(site.model, site.name, select, site.minus, type=site.type, span=span)
     return Swept(sweep, replace(top.site, site=point))

@@ -169,6 +169,8 @@ class RunV(Value):
     node: ir.Forward
     model: ModelV
     part: PartV
+    puts: tuple[Put, ...] = ()
+    """What its edits make of lenses."""
     kind = "Run"
 
 
@@ -176,7 +178,7 @@ class RunV(Value):
 class EditTemplate:
     """``target := value`` before it meets a run: the value is elaborated with `self` known."""
 
-    target: SiteV
+    target: SiteV | ViewV
     value: ast.Expr
     scope: Any
     span: Span
@@ -198,6 +200,7 @@ class FnV(Value):
     scope: Any
     span: Span
     docs: str = ""
+    generics: tuple[str, ...] = ()
     kind = "function"
 
 
@@ -227,13 +230,70 @@ class TokenizerV(Value):
 
 
 @dataclass(frozen=True)
-class LensV(Value):
-    """A decomposition: a `Fit` node, the site it is at, and the axis of its code."""
+class AxisV(Value):
+    """An axis that a type of a parameter names: the `d` of ``fn f[d](at: Site[d])``."""
 
-    node: ir.Fit
+    axis: Axis
+    kind = "Axis"
+
+
+@dataclass(frozen=True)
+class DrawnV(Value):
+    """How a tensor of parameters is drawn: ``normal([feature, d], unit: d)``."""
+
+    how: str
+    axes: tuple[Axis | str, ...] = ()
+    settings: tuple[tuple[str, ir.Json], ...] = ()
+    kind = "initial value"
+
+
+Map = Callable[[TensorV], TensorV]
+
+
+@dataclass(frozen=True)
+class LensV(Value):
+    """A decomposition.
+
+    Attributes:
+        at: the site that it writes, and reads unless `source` is another one.
+        encode, decode: plain maps of values, from the site's axes to `code` and back.
+        code: the axis of the code; None if a code is one number.
+        key: equal for lenses that do the same.
+        shows: what else it exposes, such as `decoder`.
+        fit: what its parameters came from, if they are fitted.
+    """
+
     at: SiteV
-    code: Axis
+    encode: Map
+    decode: Map
+    code: Axis | None
+    key: str
+    shows: Mapping[str, Value] = field(default_factory=dict)
+    source: SiteV | None = None
+    fit: ir.Fit | None = None
     kind = "Lens"
+
+
+@dataclass(frozen=True)
+class ViewV(Value):
+    """``lens.code`` or ``lens.error`` as a place: `at` is the site under it, `index` selects of the code."""
+
+    lens: LensV
+    part: str
+    at: SiteV
+    index: ir.Node | None = None
+    kind = "Site"
+
+
+@dataclass(frozen=True)
+class Put:
+    """What a run's edits make of a lens at a place: the code and the error, in terms of `self`."""
+
+    lens: LensV
+    at: ir.Site
+    edit: ir.Edit
+    code: ir.Node
+    error: ir.Node
 
 
 @dataclass(frozen=True)

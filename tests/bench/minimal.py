@@ -72,6 +72,15 @@ def w4(s: Shape, deepest: int = 8) -> int:
     return s.n * s.length * s.block * (deepest + 1)
 
 
+def w5(s: Shape, rows: list[int], at: int = 6) -> int:
+    """Features of a dictionary at the stream before block `at` set to zero, and one unedited run.
+
+    `rows`: for each feature and row of the data, the positions from the first where the feature is there.
+    """
+    later = s.layers - 1 - at
+    return sum(s.block * r * later + s.tail(r) for r in rows if r) + s.base
+
+
 def w6(s: Shape, strengths: int = 20) -> int:
     """A direction added at each layer: all positions change."""
     per = sum(s.block * s.length * (s.layers - 1 - layer) + s.tail(s.length) for layer in range(s.layers))

@@ -40,7 +40,7 @@ def work(workload: str, params: dict[str, str]) -> dict[str, Any]:
     began = time.process_time()
     again.run(session=session)
     spent = time.process_time() - began
-    (table,) = (t for s in again.stages for t in s.tables)
+    table = next(t for s in again.stages for t in s.tables)
     return {
         "load": load,
         "cold": cold,

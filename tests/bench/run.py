@@ -20,10 +20,13 @@ from typing import Any
 import click
 import numpy as np
 
+from midsl.ir import nodes as ir
+from midsl.plan.driver import Compiled
+
 HERE = Path(__file__).parent
-WORKLOADS = ("w1", "w2", "w2last", "w3", "w4", "w6")
-PEERS = {"hooks": "hooks.py", "tl": "tl.py", "nnsight": "nns.py"}
-LACKING = {("nnsight", "w3"), ("nnsight", "w4")}
+WORKLOADS = ("w1", "w2", "w2last", "w3", "w4", "w5", "w6")
+PEERS = {"hooks": "hooks.py", "tl": "tl.py", "nnsight": "nns.py", "pyvene": "pyv.py"}
+LACKING = {(peer, w) for peer in ("nnsight", "pyvene") for w in ("w3", "w4", "w5")}
 """Peers for which a workload is not written."""
 TOLERANCE = 1e-5
 DIFFERS = "DIFFERS"
@@ -39,6 +42,7 @@ def write_inputs(folder: Path, spec: str, params: dict[str, str]) -> None:
     ((_, data),) = compiled.program.datas
     compiled.binder.loaded(model).module.save_pretrained(folder / "model")  # type: ignore[operator]
     rows = compiled.binder.dataset(data)
+    more = dictionary(compiled) if spec == "w5" else {}
     clean, corrupt = rows.part("clean", ""), rows.part("corrupt", "")
     np.savez(
         folder / "rows.npz",
@@ -46,7 +50,33 @@ def write_inputs(folder: Path, spec: str, params: dict[str, str]) -> None:
         corrupt=corrupt.tokens,
         answer=np.asarray(clean.columns["answer"].values),
         wrong=np.asarray(clean.columns["wrong"].values),
+        **more,
     )
+
+
+def dictionary(compiled: Compiled) -> dict[str, Any]:
+    """w5's dictionary as arrays: what its parameters come to, and the features that are set to zero."""
+    from midsl.fit.draw import draw_params
+    from midsl.plan.driver import Execution
+
+    (node,) = (n for n in ir.walk(*compiled.program.roots) if isinstance(n, ir.Params))
+    drawn = draw_params(node)
+    done = Execution(compiled)
+    done.run()
+    tables = {t.report: t for s in done.stages for t in s.tables}
+    return {
+        "directions": drawn["dec"].numpy(),
+        "bias": 20 * np.minimum(drawn["b"].numpy(), np.float32(1.45)),
+        "centre": tables["centre"].value.astype(np.float32),
+        "features": np.asarray(tables["effect"].keys["f"]),
+        "k": 32,
+        "layer": 6,
+    }
+
+
+def inputs_of(workload: str) -> str:
+    """The workload whose inputs this one shares."""
+    return workload if workload in ("w4", "w5") else "w1"
 
 
 def worker(command: list[str]) -> dict[str, Any]:
@@ -87,11 +117,11 @@ def main(
     given = dict(p.split("=", 1) for p in params)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("w1", "w4"):
+        for name in sorted({inputs_of(w) for w in workloads}):
             write_inputs(Path(folder) / name, name, given)
         for _ in range(rounds):
             for name in workloads:
-                inputs = str(Path(folder) / ("w4" if name == "w4" else "w1"))
+                inputs = str(Path(folder) / inputs_of(name))
                 ours = [sys.executable, "-m", "tests.bench.ours", name, *params]
                 results.setdefault(name, {}).setdefault("midsl", []).append(worker(ours))
                 for peer, python in pythons.items():

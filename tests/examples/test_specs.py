@@ -14,7 +14,6 @@ from tests.examples.common import EXAMPLES, GPT2_BPE, ROOT, midsl, save_model
 
 needs_bpe = pytest.mark.skipif(not GPT2_BPE.exists(), reason="GPT-2's vocabulary is not on this machine")
 CORPUS = ROOT / "tests" / "corpus"
-UNFITTED = ROOT / "tests" / "corpus_fit"
 HEADS = EXAMPLES / "head_patching.mi"
 
 
@@ -164,18 +163,7 @@ def test_spec_4_as_written_on_a_local_folder(tmp_path: Path) -> None:
     verified(spec, "--points", "3")
 
 
-# -- specs 2 and 3: typed, not run
-
-
-@pytest.mark.parametrize("name", ["sae", "subspace"])
-def test_fits_are_typed_and_refused(name: str, tmp_path: Path) -> None:
-    spec, store = UNFITTED / f"{name}.mi", tmp_path / "store"
-    checked = midsl("check", spec)
-    assert checked.exit_code == 0, checked.output
-    done = midsl("run", spec, "--store", store)
-    assert done.exit_code == 2, done.output
-    assert "error[MI0601]: not implemented: fit" in done.output
-    assert not store.exists()
+# -- specs 2 and 3 (their own texts need downloads; tests/corpus/run has them on toys)
 
 
 @pytest.mark.parametrize("name", ["sae", "subspace"])

@@ -276,3 +276,22 @@ def test_gradients_do_not_leak_out_of_padding() -> None:
         for slope in torch.autograd.grad(total, xs):
             assert slope[0].isfinite().all(), name
             assert slope[0, 2] == 0, name
+
+
+def test_put_replaces_one_entry_along_an_axis() -> None:
+    x = NT(torch.zeros(2, 3), ("b", "i"))
+    got = run("put", x, NT(torch.tensor([0, 2]), ("b",)), NT(torch.tensor(5.0), ()), over="i")
+    assert got.permute_to(("b", "i")).data.tolist() == [[5, 0, 0], [0, 0, 5]]
+    points = run("put", x, NT(torch.tensor([1, 1]), ("@",)), NT(torch.tensor([1.0, 2.0]), ("@",)), over="i")
+    assert points.permute_to(("@", "b", "i")).data[:, 0].tolist() == [[0, 1, 0], [0, 2, 0]]
+
+
+def test_projections_keep_what_lies_in_the_span_and_drop_the_rest() -> None:
+    onto = NT(torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]), ("d", "k"))  # a span of one dimension
+    x = NT(torch.tensor([[2.0, 0.0, 3.0]]), ("r", "d"))
+    row = run("project", x, onto, over="d")
+    assert torch.allclose(row.permute_to(("r", "d")).data, torch.tensor([[1.0, 1.0, 0.0]]))
+    unit = run("orthonormal", row, over="d")
+    assert torch.allclose(unit.permute_to(("r", "d")).data, torch.tensor([[0.5, 0.5, 0.0]]) ** 0.5)
+    nothing = run("orthonormal", NT(torch.zeros(1, 3), ("r", "d")), over="d")
+    assert (nothing.data == 0).all()

@@ -306,4 +306,4 @@ def test_a_site_downstream_of_nothing_has_no_slope() -> None:
 
 def test_nodes_that_are_no_values() -> None:
     with pytest.raises(MiError, match="MI0601"):
-        table(ir.Fit("a:b", type=TensorType()))
+        table(ir.Params((), 0, type=TensorType()))

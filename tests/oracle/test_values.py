@@ -285,13 +285,10 @@ def test_a_run_runs_once() -> None:
     assert sorted(len(reads) for reads in inputs.toy.log) == [1, 3]
 
 
-def test_a_sweep_over_positions_and_a_lens() -> None:
+def test_a_sweep_over_positions() -> None:
     s = sweep("p", ("p",), (Axis("p", "sweep:p"),), ir.Points(((0,), (3,), (4,))))
     x = reduce("mean", select(read(BASE, site("logits", pos=coord(s))), "vocab", 0), "batch")
     columns, values = table(x, s)
     assert columns == {"p": [0, 3, 4]}
     want = [LOGITS[:, 0, 0].mean(), LOGITS[[0, 2], 3, 0].mean(), LOGITS[0, 4, 0]]
     np.testing.assert_allclose(values, torch.stack(want).numpy())
-    lens = ir.Site(MODEL, "z", (("layer", const(0)),), view=ir.Fit("x:y"))
-    with pytest.raises(MiError, match="MI0601"):
-        table(ir.Read(BASE, lens, type=read(BASE, site("z", layer=0)).type))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from midsl.data.dataset import Column, Part
 from midsl.data.spans import range_text
+from midsl.fit.draw import draw_params
 from midsl.graph.info import ModelInfo, SiteRow, WeightRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
@@ -138,6 +139,10 @@ class ToyInputs:
 
     def part(self, node: ir.Part) -> Part:
         return self.parts[node.side]
+
+    def param(self, node: ir.Param) -> Tensor:
+        assert isinstance(node.of, ir.Params)
+        return draw_params(node.of)[node.name].double()
 
 
 def const(value: ir.Json) -> ir.Const:

@@ -232,12 +232,18 @@ def test_what_is_not_read_is_not_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SPECS)
 def test_no_pass_costs_anything(name: str) -> None:
     """A plan without a pass never has fewer FLOPs, forwards or layer-tokens."""
-    best = predicted(planned(name))
+
+    def cost(compiled: Compiled) -> Totals:
+        """What is predicted; what is done, where the rows are known only while the plan runs."""
+        waits = any(s.gates for s in compiled.plan.runs)
+        return executed(compiled) if waits else predicted(compiled)
+
+    best = cost(planned(name))
     made = sum(s.spare for s in planned(name).plan.runs)  # base runs that the plan adds of its own
     for subset, off in SUBSETS.items():
         if len(off) != 1 and subset != "none":
             continue
-        worse = predicted(planned(name, off))
+        worse = cost(planned(name, off))
         assert worse.flops >= best.flops, f"{name} {subset}"
         assert worse.forwards >= best.forwards - made, f"{name} {subset}"
         assert worse.layer_tokens >= best.layer_tokens - 1e-6, f"{name} {subset}"

@@ -20,6 +20,7 @@ from midsl.plan.bind import Binder
 from midsl.plan.build import build
 from midsl.plan.driver import Compiled, Execution
 from midsl.plan.explain import explain
+from midsl.plan.fits import Fitter
 from midsl.plan.train import Trainer
 from midsl.plan.verify import TOLERANCE
 from midsl.sema.check import check_source
@@ -135,7 +136,9 @@ def compiled_of(model: str, body: str) -> Compiled | None:
     except MiError as err:
         assert all(d.code not in ("MI0901", "MI0601") for d in err.diagnostics), body
         return None
-    return Compiled(source, program, done, build(done.program, done.schedule), bound, Trainer(), bound.bag)
+    return Compiled(
+        source, program, done, build(done.program, done.schedule), bound, Trainer(), Fitter(), bound.bag
+    )
 
 
 def check(model: str, body: str, off: tuple[str, ...], chunk: int | None) -> None:

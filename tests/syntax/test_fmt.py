@@ -25,7 +25,7 @@ from tests.syntax.sentences import sentence, sentences
 
 HERE = Path(__file__).parents[1]
 OURS = sorted([*resource_dir("examples").rglob("*.mi"), *resource_dir("stdlib").rglob("*.mi")])
-SPECS = [*OURS, *sorted((HERE / "corpus").rglob("*.mi")), *sorted((HERE / "corpus_fit").rglob("*.mi"))]
+SPECS = [*OURS, *sorted((HERE / "corpus").rglob("*.mi"))]
 GOLDEN = sorted((HERE / "golden" / "fmt").glob("*.mi"))
 
 

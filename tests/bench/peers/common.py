@@ -25,6 +25,27 @@ DIRECTION = 17
 """The row of W_U that w6 adds."""
 
 
+class Dictionary:
+    """w5's decomposition: its directions are encoder and decoder, and `features` are those to set to zero."""
+
+    def __init__(self, arrays: Any) -> None:
+        self.directions = torch.from_numpy(arrays["directions"])
+        self.bias = torch.from_numpy(arrays["bias"])
+        self.centre = torch.from_numpy(arrays["centre"])
+        self.features: list[int] = arrays["features"].tolist()
+        self.k, self.layer = int(arrays["k"]), int(arrays["layer"])
+
+    def encode(self, x: torch.Tensor) -> torch.Tensor:
+        """The code of x [.., d_model]: [.., feature]."""
+        pre = torch.relu((x - self.centre) @ self.directions.T + self.bias)
+        top = pre.topk(self.k, dim=-1)
+        return torch.zeros_like(pre).scatter_(-1, top.indices, top.values)
+
+    def without(self, x: torch.Tensor, code: torch.Tensor, feature: int) -> torch.Tensor:
+        """x with one feature set to zero and its error kept."""
+        return x - code[..., feature, None] * self.directions[feature]
+
+
 class Inputs:
     """The model's folder and its two sets of rows."""
 
@@ -35,6 +56,7 @@ class Inputs:
         self.corrupt = torch.from_numpy(arrays["corrupt"])
         self.answer = torch.from_numpy(arrays["answer"])
         self.wrong = torch.from_numpy(arrays["wrong"])
+        self.dictionary = Dictionary(arrays) if "directions" in arrays else None
 
     def load(self) -> Any:
         """The model as transformers has it."""
@@ -101,13 +123,15 @@ def main(
     sweep: Callable[[str, bool], Worker],
     attribution: Callable[[bool], Worker] | None = None,
     capture: Callable[[bool], Worker] | None = None,
+    ablation: Callable[[bool], Worker] | None = None,
 ) -> None:
     """``worker.py FOLDER WORKLOAD IDIOM POINTS``; what makes a worker is told whether it is to be fast."""
     folder, workload, idiom, k = sys.argv[1:]
     torch.set_num_threads(1)
     fast = idiom == "fast"
-    if workload in ("w3", "w4"):
-        make = attribution if workload == "w3" else capture
+    makers = {"w3": attribution, "w4": capture, "w5": ablation}
+    if workload in makers:
+        make = makers[workload]
         assert make is not None, f"{package} has no {workload}"
         worker = make(fast)
     else:

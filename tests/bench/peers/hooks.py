@@ -73,6 +73,43 @@ def sweep(workload: str, fast: bool) -> Any:
     return work
 
 
+def ablation(fast: bool) -> Any:
+    """A worker for w5; `fast` encodes once, and asks for the last position's logits only."""
+
+    def work(inputs: Inputs, k: int) -> dict[str, Any]:
+        model = inputs.load().requires_grad_(False)
+        sae = inputs.dictionary
+        assert sae is not None
+        place = model.transformer.h[sae.layer]
+
+        def once() -> Any:
+            kept: list[torch.Tensor] = []
+            handle = place.register_forward_pre_hook(lambda _, a: kept.append(a[0].clone()))
+            with torch.no_grad():
+                base = inputs.difference(run(model, inputs.clean, fast))
+                code = sae.encode(kept[0])
+            handle.remove()
+            return code, base
+
+        def each(state: Any, feature: int) -> float:
+            known, base = state
+
+            def edit(_: Any, args: Any) -> Any:
+                code = known if fast else sae.encode(args[0])
+                return (sae.without(args[0], code, feature), *args[1:])
+
+            handle = place.register_forward_pre_hook(edit)
+            with torch.no_grad():
+                out = inputs.difference(run(model, inputs.clean, fast))
+            handle.remove()
+            return float(out - base)
+
+        found: dict[str, Any] = timed(once, each, sae.features, k)
+        return found
+
+    return work
+
+
 def attribution(fast: bool) -> Any:
     """A worker for w3; `fast` asks for no gradients of weights."""
 
@@ -159,4 +196,4 @@ def capture(fast: bool) -> Any:
 
 
 if __name__ == "__main__":
-    main("transformers", sweep, attribution, capture)
+    main("transformers", sweep, attribution, capture, ablation)

@@ -92,6 +92,41 @@ def sweep(workload: str, fast: bool) -> Any:
     return work
 
 
+def ablation(fast: bool) -> Any:
+    """A worker for w5; `fast` encodes once, and starts at the edited layer."""
+
+    def work(inputs: Inputs, k: int) -> dict[str, Any]:
+        model = load(inputs).requires_grad_(False)
+        sae = inputs.dictionary
+        assert sae is not None
+        name = f"blocks.{sae.layer}.hook_resid_pre"
+
+        def once() -> Any:
+            with torch.no_grad():
+                logits, cache = model.run_with_cache(inputs.clean, names_filter=name)
+                return cache[name], sae.encode(cache[name]), inputs.difference(logits[:, -1])
+
+        def each(state: Any, feature: int) -> float:
+            start, known, base = state
+
+            def edit(x: torch.Tensor, hook: Any) -> torch.Tensor:
+                found: torch.Tensor = sae.without(x, known if fast else sae.encode(x), feature)
+                return found
+
+            with torch.no_grad():
+                if fast:
+                    hooks = [(name, edit)]
+                    logits = model.run_with_hooks(start.clone(), start_at_layer=sae.layer, fwd_hooks=hooks)
+                else:
+                    logits = model.run_with_hooks(inputs.clean, fwd_hooks=[(name, edit)])
+            return float(inputs.difference(logits[:, -1]) - base)
+
+        found: dict[str, Any] = timed(once, each, sae.features, k)
+        return found
+
+    return work
+
+
 def attribution(fast: bool) -> Any:
     """A worker for w3; `fast` asks for no gradients of weights."""
 
@@ -150,4 +185,4 @@ def capture(fast: bool) -> Any:
 
 
 if __name__ == "__main__":
-    main("transformer-lens", sweep, attribution, capture)
+    main("transformer-lens", sweep, attribution, capture, ablation)

@@ -1,0 +1,1 @@
+"""Parameters of decompositions: drawn, fitted, kept."""

@@ -1,0 +1,69 @@
+"""Drawing parameters: a function of the seed and of each tensor's name, on every machine the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from midsl.diagnostics.model import fail
+from midsl.ir import nodes as ir
+from midsl.ops.random import draw
+
+
+def draw_params(node: ir.Params) -> dict[str, Tensor]:
+    """Return the tensors of a `Params` node in float32; axes as it names them.
+
+    Raises:
+        MiError: MI0301 where the size of an axis of the model is not known.
+    """
+    found: dict[str, Tensor] = {}
+    for drawn in node.drawn:
+        assert isinstance(drawn, tuple)
+        name, how, pairs, settings = drawn
+        assert isinstance(name, str) and isinstance(pairs, tuple) and isinstance(settings, tuple)
+        given: dict[str, Any] = dict(settings)  # type: ignore[arg-type]
+        sizes: dict[str, Any] = dict(pairs)  # type: ignore[arg-type]
+        for axis, size in sizes.items():
+            if size is None:
+                raise fail("MI0301", f"how long `{axis}` is in this model is not known", node.span)
+        found[name] = (
+            found[given["as"]].clone() if how == "same" else _one(str(how), node.seed, name, sizes, given)
+        )
+    return found
+
+
+def units_of(node: ir.Params) -> dict[str, int]:
+    """Tensors whose vectors keep unit length, and the dimension that those lie along."""
+    found: dict[str, int] = {}
+    for drawn in node.drawn:
+        assert isinstance(drawn, tuple)
+        name, _, pairs, settings = drawn
+        assert isinstance(name, str) and isinstance(pairs, tuple) and isinstance(settings, tuple)
+        given: dict[str, Any] = dict(settings)  # type: ignore[arg-type]
+        if "unit" in given:
+            found[name] = list(dict(pairs)).index(given["unit"])  # type: ignore[arg-type]
+    return found
+
+
+def _one(how: str, seed: int, name: str, sizes: dict[str, int], given: dict[str, Any]) -> Tensor:
+    shape = tuple(sizes.values())
+    if how in ("zeros", "ones"):
+        return torch.full(shape, float(how == "ones"))
+    coords = {a: np.arange(n) for a, n in sizes.items()}
+    if how == "uniform":
+        low, high = float(given.get("low", 0.0)), float(given.get("high", 1.0))
+        data = draw("uniform", seed, name, coords) * (high - low) + low
+    else:
+        data = draw("normal", seed, name, coords) * float(given.get("std", 1.0))
+    x = torch.from_numpy(np.ascontiguousarray(data))
+    if how == "orthogonal":
+        first, second = shape
+        q, r = torch.linalg.qr(x if first >= second else x.T)
+        q = q * torch.sign(torch.diagonal(r))  # the one way in which that is unique
+        x = q if first >= second else q.T
+    if "unit" in given:
+        x = x / x.norm(dim=list(sizes).index(str(given["unit"])), keepdim=True).clamp(min=1e-12)
+    return x.to(torch.float32)
