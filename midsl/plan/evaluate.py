@@ -120,7 +120,8 @@ class Evaluator:
         if env.rows is not None and env.source is None and mixes_rows(node) and not has_self(node):
             # an edit's value in a chunk: what goes across rows is taken over all of them, not the chunk's
             return self._cut(self.eval(node, replace(env, rows=None, unswept={}), {}), env)
-        if swept and not has_self(node) and goes_along(node) & env.swept_axes:
+        here = env.source is not None and env.source.run.digest in runs_read(node)
+        if swept and not here and not has_self(node) and goes_along(node) & env.swept_axes:
             # over the points of a sweep that each lane here is one of: over all of them, then each its own
             whole = self.eval(node, replace(env, table=None, lanes=None, base=None, unswept={}), {})
             return self._lift(whole, node, env)
