@@ -71,3 +71,35 @@ def test_sweeps_agree_with_the_oracle_and_cost_less(model: str, tmp_path: Path) 
     assert all(c.passed for s in execution.stages for c in s.checks)
     done = verify(compiled, points=24)
     assert done.agrees and done.worst < 1e-9
+
+
+FEATURES = """experiment features {
+  let base = run m on d.clean
+  sweep f in sae.code[feature: *]
+  let cut  = run m on d.clean do { f := 0 }
+  report effect = mean(ld(cut) - ld(base), over: batch)
+  report live   = mean(max(base[f], over: pos), over: batch)
+}
+"""
+
+
+@pytest.mark.parametrize("model", [pytest.param(m, marks=needs(m)) for m in MODELS])
+def test_silent_features_of_a_dictionary_cost_nothing(model: str, tmp_path: Path) -> None:
+    """Each feature of a drawn dictionary set to zero: as the oracle has it, for fewer FLOPs."""
+    spec = tmp_path / f"{model}.mi"
+    text = HEAD.format(model=MODELS[model])
+    text = text.replace("import std.models", "from std.decomp import topk_sae\nimport std.models", 1)
+    text += "decomposition sae = topk_sae(at: m.blocks[1].resid_pre, d_sae: 96, k: 4)\n"
+    spec.write_text(text + FEATURES)
+    compiled = compile_spec(spec)
+    said = explain(compiled)
+    execution = Execution(compiled)
+    execution.run()
+    tables = {t.report: t for s in execution.stages for t in s.tables}
+    live = tables["live"].value
+    assert 0 < (live > 0).mean() < 0.9, "some features are silent everywhere"
+    assert all(e == 0 for e, v in zip(tables["effect"].value, live, strict=True) if v == 0)
+    assert execution.totals == execution.predicted
+    assert said.naive.flops > LEAST_WIN[model] * execution.totals.flops
+    done = verify(compiled, points=24)
+    assert done.agrees and done.worst < 1e-9
