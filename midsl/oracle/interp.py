@@ -139,10 +139,8 @@ class Oracle:
                 return NT(torch.stack([literal(i) for i in items]), node.tensor_type.names)
             case ir.Const(value=value):
                 return NT(literal(value), ())
-            case ir.Coord(label=None):
-                return NT(literal(coordinate(node, point)), ())
             case ir.Coord():
-                return NT(torch.tensor(coordinate(node, point) == node.label), ())
+                return NT(literal(coordinate(node, point)), ())
             case ir.Param():
                 return NT(self.inputs.param(node), node.tensor_type.names)
             case ir.Self():
@@ -260,7 +258,8 @@ class Oracle:
                     value = self.value(edit.value, point, here)
                     # along axes that are not the site's, the value is taken where the sweeps are at
                     slot = TensorType(axes=tuple(a for a in edit.value.tensor_type.axes if a.name not in own))
-                    (value, _) = self.settle([(value, slot), (_NOTHING, slot)], ir.sweeps_of(run), point)
+                    pair = [(value, slot), (NT(torch.zeros(()), ()), slot)]
+                    (value, _) = self.settle(pair, ir.sweeps_of(run), point)
                     # what an edit writes is a constant for gradients
                     whole = place.write(whole, NT(value.data.detach(), value.axes), address[1])
                 return whole
@@ -298,6 +297,3 @@ def evaluate(node: ir.Node, inputs: Inputs, point: Point, domains: Mapping[str, 
     oracle = Oracle(inputs, domains)
     oracle.register(node)
     return oracle.value(node, point)
-
-
-_NOTHING = NT(torch.zeros(()), ())

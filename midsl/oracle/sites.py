@@ -184,9 +184,10 @@ def chosen_of(index: ir.Node, point: Point, known: tuple[int, ...]) -> list[int]
 
 
 def coordinate(node: ir.Coord, point: Point) -> ir.Scalar:
-    """The coordinate that a swept variable has at a point."""
+    """The coordinate that a swept variable has at a point; with a label, whether it is that."""
     assert node.sweep.digest in point, f"sweep {node.sweep.name} is not at any point here"
-    return point[node.sweep.digest][node.index]
+    found = point[node.sweep.digest][node.index]
+    return found if node.label is None else found == node.label
 
 
 def row_positions(index: ir.Node, part: Part, point: Point) -> tuple[np.ndarray, np.ndarray]:
