@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from midsl.backends.compiled import Compiler, Segment, segments_of
 from midsl.backends.eager import FLOPS, VIEWS, Counts
 from midsl.backends.packed import Call, Then, followers, fused
 from midsl.backends.rowindex import Bucket, Index, gather, rectangle
+from midsl.backends.rowshape import along, is_view, size_in_bytes, sizes, with_size
 from midsl.graph.rowwise import Dims, Rowwise
 
 aten = torch.ops.aten
@@ -340,7 +341,7 @@ class RowRun:
         base = self.base(node)
         whole: Tensor
         if base is None:
-            whole = own.new_full(_with(own.shape, along(dims), lane.numel()), NEITHER)
+            whole = own.new_full(with_size(own.shape, along(dims), lane.numel()), NEITHER)
         else:
             whole = gather(base, dims, example, pos, self.width)
         put = mine.nonzero().flatten()
@@ -429,36 +430,3 @@ class RowRun:
         example = bucket.example if whole.shape[0] > 1 else torch.zeros_like(bucket.example)
         found: Tensor = whole[example[:, None], :, pos].permute(0, 2, 1, 3)[..., : bucket.end]
         return found
-
-
-@cache
-def sizes(expr: Any, batch: Any, pos: Any) -> tuple[int, int]:
-    """A size of the graph, for packed rows, as (start, step): start + step x rows."""
-    at = [int(expr.subs({batch: 1, pos: n})) for n in (2, 3, 7)]
-    step = at[1] - at[0]
-    if at[2] != at[1] + 4 * step:
-        raise AssertionError(f"the size {expr} does not grow evenly with the rows")
-    return at[0] - 2 * step, step
-
-
-def is_view(node: fx.Node) -> bool:
-    """Whether a node's value shares memory with its argument's."""
-    return node.target in VIEWS or node.target is operator.getitem
-
-
-def along(dims: Dims) -> int:
-    """The dimension of a packed value that holds its rows."""
-    found = dims.flat if dims.flat is not None else dims.pos
-    assert found is not None
-    return found
-
-
-def size_in_bytes(value: Any) -> int:
-    """Bytes of a tensor, or of several."""
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    return sum(map(size_in_bytes, value)) if isinstance(value, (tuple, list)) else 0
-
-
-def _with(shape: torch.Size, dim: int, size: int) -> list[int]:
-    return [size if i == dim else n for i, n in enumerate(shape)]

@@ -32,6 +32,7 @@ from midsl.plan.positions import place, single
 from midsl.plan.project import Projection
 from midsl.plan.rowcapture import RowCaptured
 from midsl.plan.rowplan import EditRows, Masks, RowPlan, operands, plan_rows
+from midsl.plan.taken import Taken, name_of
 from midsl.plan.touch import edit_rows
 
 Static = Mapping[fx.Node, Any]
@@ -123,7 +124,7 @@ class Rowed:
     def named(self) -> dict[str, fx.Node]:
         """Nodes by the name that other runs know them by: an edited value has that of what it was."""
         found = {n.name: n for n in self.nodes if n.name in self.lowered.stable}
-        return found | {_name(n, self.lowered.stable) or "": n for n in self.edited}
+        return found | {name_of(n, self.lowered.stable) or "": n for n in self.edited}
 
     @cached_property
     def veto(self) -> str:
@@ -133,7 +134,7 @@ class Rowed:
         if self.base is not None:
             if self.base.veto:
                 return self.base.veto
-            if any(_name(n, self.base.lowered.stable) is None for n in self.base.edited):
+            if any(name_of(n, self.base.lowered.stable) is None for n in self.base.edited):
                 return "the run it starts from has an edit that is no node of the model"
             for op in self.edited.values():
                 shared = [e in self.base.run_node.edits for e in op.edits]
@@ -166,7 +167,7 @@ class Rowed:
         """The nodes that the source run has, too."""
         if self.source is None:
             return set()
-        names = {n: _name(n, self.lowered.stable) for n in self.nodes}
+        names = {n: name_of(n, self.lowered.stable) for n in self.nodes}
         return {n for n, name in names.items() if name is not None and name in self.source.named}
 
     @property
@@ -255,7 +256,7 @@ class Rowed:
 
     def _made_of(self, node: fx.Node) -> list[fx.Node]:
         """The nodes of the model's graph that a node's base value is made of: itself, unless it is a view."""
-        if _name(node, self.lowered.stable) is not None:
+        if name_of(node, self.lowered.stable) is not None:
             return [node]
         moving = [a for a in node.all_input_nodes if self.rowwise.kinds[a] != "static"]
         return [m for a in moving for m in self._made_of(a)]
@@ -266,7 +267,7 @@ class Rowed:
         asked: dict[str, Tensor] = {}
         for node, rows in self._taken().items():
             for made in self._made_of(node):
-                name = _name(made, self.lowered.stable)
+                name = name_of(made, self.lowered.stable)
                 if name is None or name not in self.base.named:
                     return f"the run it starts from does not reach {made.name}"
                 asked[name] = asked[name] | rows if name in asked else rows
@@ -279,7 +280,7 @@ class Rowed:
         """Tell the source run which rows of which nodes to keep."""
         assert self.source is not None
         for node, rows in self.plan.given.items():
-            name = _name(node, self.lowered.stable)
+            name = name_of(node, self.lowered.stable)
             assert name is not None
             before, some = self.source.wanted.get(name), rows.any(0)
             self.source.wanted[name] = some if before is None else before | some
@@ -344,7 +345,7 @@ class Rowed:
 
     def _of_source(self, node: fx.Node, rows: slice) -> Tensor:
         """What the source run has of a node, for some examples."""
-        name = _name(node, self.lowered.stable)
+        name = name_of(node, self.lowered.stable)
         assert self.source is not None and name is not None
         found = self.source.taken(name, rows)
         assert found is not None, f"{name} was not kept by the run that it is taken of"
@@ -421,39 +422,3 @@ class Rowed:
         """Let go of the latest chunk."""
         for op in self.ops:
             op.chunk = None
-
-
-@dataclass
-class Taken:
-    """The base run's values for some examples; those of views that expansions made are made here."""
-
-    of: Rowed
-    rows: slice
-    static: Static
-    made: dict[fx.Node, Tensor] = field(default_factory=dict)
-
-    def __call__(self, node: fx.Node) -> Tensor | None:
-        if self.of.base is None:
-            return None
-        name = _name(node, self.of.lowered.stable)
-        if name is not None:
-            return self.of.base.taken(name, self.rows)
-        if isinstance(node.target, EditOp):  # the base run has no edit there
-            return self(node.all_input_nodes[0])
-        if node not in self.made:
-            args, kwargs = fx.map_arg((node.args, node.kwargs), self._arg)
-            assert callable(node.target)
-            self.made[node] = node.target(*args, **kwargs)
-        return self.made[node]
-
-    def _arg(self, node: fx.Node) -> Any:
-        if node in self.of.runner.attrs:
-            return self.of.runner.attrs[node]
-        return self.static[node] if self.of.rowwise.kinds[node] == "static" else self(node)
-
-
-def _name(node: fx.Node, stable: frozenset[str]) -> str | None:
-    """What other runs know a node by; None for one that an expansion made."""
-    while isinstance(node.target, EditOp):
-        node = node.all_input_nodes[0]
-    return node.name if node.name in stable else None
