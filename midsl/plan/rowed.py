@@ -7,7 +7,7 @@ take. What is taken is kept by the name of the node in the model's graph, whole:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -32,10 +32,8 @@ from midsl.plan.positions import place, single
 from midsl.plan.project import Projection
 from midsl.plan.rowcapture import RowCaptured
 from midsl.plan.rowplan import EditRows, Masks, RowPlan, operands, plan_rows
-from midsl.plan.taken import Taken, name_of
+from midsl.plan.taken import Static, Taken, name_of
 from midsl.plan.touch import edit_rows
-
-Static = Mapping[fx.Node, Any]
 
 
 @dataclass
