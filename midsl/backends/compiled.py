@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -138,24 +139,31 @@ def segments_of(
     return found
 
 
+def one_set(nodes: Sequence[fx.Node], active: Mapping[fx.Node, Tensor]) -> Tensor | None:
+    """The rows that nodes are computed at, if all have the same: one set is one object."""
+    mask = active.get(nodes[0])
+    return mask if all(active.get(n) is mask for n in nodes) else None
+
+
 @dataclass
 class Compiler:
-    """Compiled functions by segment, for the whole process.
+    """Runs segments as compiled functions, which the process shares.
 
     Attributes:
-        wanted: keys of the segments that are compiled; None for all.
+        always: every segment is compiled; else those in `wanted`, by key.
         calls: how many times each was called.
         failed: why compiling is given up; "" while it works.
     """
 
-    wanted: Collection[str] | None = None
+    always: bool = False
+    wanted: set[str] = field(default_factory=set)
     warn: Callable[[Diagnostic], object] = lambda diagnostic: None
     calls: dict[str, int] = field(default_factory=dict)
     failed: str = ""
 
     def takes(self, segment: Segment) -> bool:
         """Whether a segment is compiled."""
-        return not self.failed and (self.wanted is None or segment.key in self.wanted)
+        return not self.failed and (self.always or segment.key in self.wanted)
 
     def __call__(
         self, segment: Segment, inputs: Sequence[Any], rows: Sequence[int | None]
@@ -186,6 +194,9 @@ class Compiler:
                 )
             )
             return None
+        if segment.key not in self.calls:  # it is compiled by its first call, and inductor keeps it
+            _marks().mkdir(parents=True, exist_ok=True)
+            (_marks() / segment.key).touch()
         self.calls[segment.key] = self.calls.get(segment.key, 0) + 1
         return found
 
@@ -202,8 +213,6 @@ def _function(
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "inductor"))
         module = fx.GraphModule(torch.nn.Module(), segment.graph)
         _FUNCTIONS[key] = torch.compile(module, fullgraph=True)
-        _seen_folder().mkdir(parents=True, exist_ok=True)
-        (_seen_folder() / segment.key).touch()
     return _FUNCTIONS[key]
 
 
@@ -213,13 +222,14 @@ def _shape(x: Any, dim: int | None) -> object:
     return x.dtype, tuple(-1 if i == dim else n for i, n in enumerate(x.shape))
 
 
-def _seen_folder() -> Any:
+def _marks() -> Path:
+    """One empty file for each segment that was compiled on this machine."""
     return cache_dir() / "segments"
 
 
 def compiled_before(key: str) -> bool:
     """Whether this machine has compiled such a segment before: inductor has kept it."""
-    return bool((_seen_folder() / key).exists())
+    return (_marks() / key).exists()
 
 
 def _no_compiler(err: BaseException) -> str:
@@ -231,11 +241,3 @@ def _no_compiler(err: BaseException) -> str:
             return "there is no C++ compiler"
         seen = seen.__cause__ or getattr(seen, "inner_exception", None)
     return ""
-
-
-def classes(segments: Sequence[Segment]) -> Iterator[tuple[str, list[Segment]]]:
-    """Segments by what function they are."""
-    by: dict[str, list[Segment]] = {}
-    for s in segments:
-        by.setdefault(s.key, []).append(s)
-    yield from by.items()

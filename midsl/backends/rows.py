@@ -9,7 +9,7 @@ only in attention, which is done per lane and example, against the base run's ke
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from midsl.backends.compiled import Compiler, Segment, segments_of
+from midsl.backends.compiled import Compiler, Segment, one_set, segments_of
 from midsl.backends.eager import FLOPS, VIEWS, Counts
 from midsl.backends.packed import Call, Then, followers, fused
 from midsl.backends.rowindex import Bucket, Index, gather, rectangle
@@ -49,6 +49,7 @@ class RowRunner:
     calls: Mapping[fx.Node, Call] = field(default_factory=dict)
     compiler: Compiler | None = None
     follows: Mapping[fx.Node, Then] = field(init=False)
+    _segments: dict[frozenset[fx.Node], list[Segment]] = field(default_factory=dict)
     _flops: dict[fx.Node, int] = field(default_factory=dict)
     _bytes: dict[fx.Node, int] = field(default_factory=dict)
 
@@ -57,8 +58,11 @@ class RowRunner:
 
     def segments(self, keep: Collection[fx.Node]) -> list[Segment]:
         """Stretches of nodes between products and attentions, as compiled functions may run them."""
-        activations = {then.node for then in self.follows.values()}
-        return segments_of(self.nodes, self.rowwise.kinds, keep, activations)
+        key = frozenset(keep)
+        if key not in self._segments:  # many chunks keep the same nodes
+            activations = {then.node for then in self.follows.values()}
+            self._segments[key] = segments_of(self.nodes, self.rowwise.kinds, key, activations)
+        return self._segments[key]
 
     def size(self, value: Any, rows: int) -> int:
         """A size of the graph for packed rows."""
@@ -220,8 +224,8 @@ class RowRun:
         compiler = self.runner.compiler
         if segment is None or compiler is None:
             return False
-        mask = self.active[node]
-        if any(self.active.get(n) is not mask for n in segment.nodes):
+        mask = one_set(segment.nodes, self.active)
+        if mask is None:
             return False
         index = self.index(mask)
         if index.count < 2:  # one function is for two rows and more
@@ -248,7 +252,7 @@ class RowRun:
     def _begins(self) -> dict[fx.Node, Segment]:
         """The segments that are compiled, by their first node."""
         compiler = self.runner.compiler
-        if compiler is None:
+        if compiler is None or not (compiler.always or compiler.wanted):
             return {}
         return {s.nodes[0]: s for s in self.runner.segments(self.keep) if compiler.takes(s)}
 
@@ -284,11 +288,7 @@ class RowRun:
     def _fused(self) -> dict[fx.Node, Then]:
         """Products that apply the activation after them, on the same rows."""
 
-        def same_rows(nodes: Sequence[fx.Node]) -> bool:
-            mask = self.active.get(nodes[0])
-            return mask is not None and all(self.active.get(n) is mask for n in nodes)
-
-        return fused(self.runner.follows, self.keep, same_rows)
+        return fused(self.runner.follows, self.keep, lambda ns: one_set(ns, self.active) is not None)
 
     @cached_property
     def _applied(self) -> set[fx.Node]:

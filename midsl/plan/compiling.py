@@ -9,16 +9,16 @@ machine has compiled the same segment before.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from midsl.backends.compiled import Segment, compiled_before
+from midsl.backends.compiled import Segment, compiled_before, one_set
 from midsl.plan.rowed import Rowed
 from midsl.plan.speed import bytes_per_second
 
 FIRST, NEXT, AGAIN = 12.0, 3.0, 0.7
 """Seconds that a process takes for its first segment, each further one, and one that it has on disk."""
-
-MODES = ("auto", "always", "never")
+SLOWEST = 1e9
+"""Bytes a second that any machine does: what saves too few for that is not weighed any further."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Class:
     members: int = 0
     rows: int = 0
     saved: int = 0
-    before: bool = field(default=False)
+    before: bool = False
 
     @property
     def seconds(self) -> float:
@@ -55,8 +55,8 @@ def classes_of(runs: Iterable[Rowed]) -> dict[str, Class]:
     for run in runs:
         active = run.plan.active
         for segment in run.runner.segments(run.keep):
-            mask = active.get(segment.nodes[0])
-            if mask is None or any(active.get(n) is not mask for n in segment.nodes):
+            mask = one_set(segment.nodes, active)
+            if mask is None:
                 continue
             known = found.setdefault(segment.key, Class(segment, before=compiled_before(segment.key)))
             rows = int(mask.sum())
@@ -79,7 +79,7 @@ def _saved(run: Rowed, segment: Segment) -> int:
 
 def worth(classes: dict[str, Class]) -> set[str]:
     """The keys that pay for themselves, the first one's greater cost included."""
-    paying = {k: c for k, c in classes.items() if c.seconds > c.cost}
+    paying = {k: c for k, c in classes.items() if c.saved > SLOWEST * c.cost and c.seconds > c.cost}
     if not paying:
         return set()
     start = 0.0 if any(c.before for c in paying.values()) else FIRST - NEXT

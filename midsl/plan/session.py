@@ -81,6 +81,8 @@ class Session:
     costs: dict[int, Totals] = field(default_factory=dict)
     mode: str = "never"
     """Whether segments are compiled: auto, always, never."""
+    weighed: set[int] = field(default_factory=set)
+    """The stages for which that is decided."""
     compiler: Compiler | None = field(init=False)
     ran: set[str] = field(default_factory=set)
     """Digests of the runs that are done."""
@@ -88,8 +90,7 @@ class Session:
     wholes: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        never = self.mode == "never"
-        self.compiler = None if never else Compiler(None if self.mode == "always" else set())
+        self.compiler = None if self.mode == "never" else Compiler(always=self.mode == "always")
         domains = Domains()
         for node in ir.walk(*self.roots):
             if isinstance(node, ir.Sweep) and isinstance(node.domain, ir.Points):
@@ -177,9 +178,11 @@ class Session:
 
     def compile(self) -> None:
         """Decide which segments of the runs that are planned by now are compiled (none is taken back)."""
-        if self.compiler is not None and self.mode == "auto" and self.rows is not None:
-            assert isinstance(self.compiler.wanted, set)
-            self.compiler.wanted |= worth(classes_of(self.rows.made.values()))
+        if self.mode != "auto" or self.rows is None or self.weighed == self.decided:
+            return
+        assert self.compiler is not None
+        self.compiler.wanted |= worth(classes_of(self.rows.made.values()))
+        self.weighed = set(self.decided)
 
     def known(self, step: RunStep) -> bool:
         """Whether the points of a run's stage have been chosen."""

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from midsl.backends import compiled as compiled_module
-from midsl.diagnostics.model import Diagnostic
 from midsl.plan import compiling
 from midsl.plan.compiling import Class, worth
 from midsl.plan.driver import Compiled, Execution, compile_spec
@@ -48,11 +47,11 @@ def spec(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def warned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Diagnostic]]:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that has compiled nothing yet."""
     monkeypatch.setattr(compiled_module, "_FUNCTIONS", {})
     torch._dynamo.reset()
-    yield []
+    yield
     torch._dynamo.reset()
 
 
@@ -65,7 +64,7 @@ def values(compiled: Compiled) -> tuple[np.ndarray, dict[str, int], Execution]:
 
 
 def test_one_function_serves_all_layers_and_rows(
-    spec: Path, warned: list[Diagnostic], monkeypatch: pytest.MonkeyPatch
+    spec: Path, fresh: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, none, _ = values(compile_spec(spec))
     torch._dynamo.utils.counters.clear()
@@ -98,10 +97,11 @@ def test_families_agree_with_the_oracle_compiled(family: str, tmp_path: Path) ->
 
 
 def test_without_a_compiler_a_run_goes_on_and_says_so(
-    spec: Path, warned: list[Diagnostic], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    spec: Path, fresh: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     import torch._inductor.config as config
 
+    monkeypatch.setenv("MIDSL_CACHE_DIR", str(tmp_path / "cache"))
     plain = values(compile_spec(spec))[0]
     monkeypatch.setattr(config.cpp, "cxx", (str(tmp_path / "no-such-compiler"),))
     monkeypatch.setattr(config, "force_disable_caches", True)
@@ -109,6 +109,9 @@ def test_without_a_compiler_a_run_goes_on_and_says_so(
     found, calls, _ = values(compiled)
     np.testing.assert_allclose(found, plain, atol=1e-6)
     assert not calls
+    assert not list((tmp_path / "cache" / "segments").glob("*")), (
+        "nothing was compiled, nothing is remembered"
+    )
     assert [d.code for d in compiled.bag if d.code == "MI0706"] == ["MI0706"]
 
 
