@@ -59,11 +59,17 @@ def gates_of(edit: ir.Edit) -> tuple[tuple[ir.Node, ...], ...]:
     found = []
     for t in _terms(term):
         factors = tuple(f for f in _factors(t) if set(f.tensor_type.names) - swept <= {"batch", "pos"})
-        factors = tuple(f for f in factors if not isinstance(f, ir.Const))
+        factors = tuple(f for f in factors if not isinstance(f, ir.Const) and not _of_parameters(f))
         if not factors:
             return ()
         found.append(factors)
     return tuple(found)
+
+
+def _of_parameters(node: ir.Node) -> bool:
+    """Whether a value comes of parameters without a run: a plan is made before these are fitted."""
+    found = list(ir.walk(node))
+    return any(isinstance(n, ir.Param) for n in found) and not any(isinstance(n, ir.Read) for n in found)
 
 
 def _terms(node: ir.Node) -> list[ir.Node]:

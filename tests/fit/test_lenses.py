@@ -11,6 +11,7 @@ from torch import Tensor
 from midsl.fit.draw import draw_params
 from midsl.ir import nodes as ir
 from midsl.plan.driver import compile_spec
+from tests.examples.common import midsl
 from tests.fit.common import by_hand, refused, reports, tables, write
 
 SAE = "decomposition sae = topk_sae(at: x, d_sae: 20, k: 3, seed: 4)\n"
@@ -169,3 +170,24 @@ def test_draws_are_those_of_the_seed() -> None:
     assert torch.allclose(a["q"].T @ a["q"], torch.eye(2), atol=1e-6)
     assert -1 <= float(a["u"].min()) < 0 and 2 < float(a["u"].max()) <= 3
     assert not torch.equal(a["dec"], draw_params(ir.Params(drawn, 2))["dec"])
+
+
+def test_a_number_that_comes_of_parameters_is_no_reason_to_plan_late(tmp_path: Path) -> None:
+    """What a plan costs is told before anything is fitted or drawn."""
+    body = """
+    fn scaled[d](at: Site[d]) -> Lens {
+      let p = params({ dec: normal([feature, d]), size: uniform([feature]) }, feature: 6)
+      return lens(
+        at: at, encode: fn (x) => dot(x, p.dec, over: d), decode: fn (c) => dot(c, p.dec, over: feature),
+        decoder: p.dec, size: p.size
+      )
+    }
+    decomposition s = scaled(at: x)
+    experiment e {
+      sweep f in [0, 3]
+      let r = run m on d do { x := self + s.size[feature: f] * s.decoder[feature: f] }
+      report loss = cross_entropy(r)
+    }"""
+    done = midsl("explain", write(tmp_path, body), "--json")
+    assert done.exit_code == 0, done.output
+    assert midsl("verify", write(tmp_path, body)).exit_code == 0
