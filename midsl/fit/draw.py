@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,32 +21,31 @@ def draw_params(node: ir.Params) -> dict[str, Tensor]:
         MiError: MI0301 where the size of an axis of the model is not known.
     """
     found: dict[str, Tensor] = {}
-    for drawn in node.drawn:
-        assert isinstance(drawn, tuple)
-        name, how, pairs, settings = drawn
-        assert isinstance(name, str) and isinstance(pairs, tuple) and isinstance(settings, tuple)
-        given: dict[str, Any] = dict(settings)  # type: ignore[arg-type]
-        sizes: dict[str, Any] = dict(pairs)  # type: ignore[arg-type]
+    for name, how, sizes, given in _entries(node):
         for axis, size in sizes.items():
             if size is None:
                 raise fail("MI0301", f"how long `{axis}` is in this model is not known", node.span)
         found[name] = (
-            found[given["as"]].clone() if how == "same" else _one(str(how), node.seed, name, sizes, given)
+            found[given["as"]].clone() if how == "same" else _one(how, node.seed, name, sizes, given)
         )
     return found
 
 
 def units_of(node: ir.Params) -> dict[str, int]:
     """Tensors whose vectors keep unit length, and the dimension that those lie along."""
-    found: dict[str, int] = {}
+    return {
+        name: list(sizes).index(given["unit"]) for name, _, sizes, given in _entries(node) if "unit" in given
+    }
+
+
+def _entries(node: ir.Params) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+    """Each tensor: its name, how it is drawn, its axes with their sizes, and its settings."""
     for drawn in node.drawn:
         assert isinstance(drawn, tuple)
-        name, _, pairs, settings = drawn
-        assert isinstance(name, str) and isinstance(pairs, tuple) and isinstance(settings, tuple)
-        given: dict[str, Any] = dict(settings)  # type: ignore[arg-type]
-        if "unit" in given:
-            found[name] = list(dict(pairs)).index(given["unit"])  # type: ignore[arg-type]
-    return found
+        name, how, pairs, settings = drawn
+        assert isinstance(name, str) and isinstance(how, str)
+        assert isinstance(pairs, tuple) and isinstance(settings, tuple)
+        yield name, how, dict(pairs), dict(settings)  # type: ignore[arg-type]
 
 
 def _one(how: str, seed: int, name: str, sizes: dict[str, int], given: dict[str, Any]) -> Tensor:

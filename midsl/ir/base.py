@@ -96,6 +96,23 @@ class Node:
         return hash(self.digest)
 
 
+@dataclass(frozen=True, eq=False)
+class Opaque(Node):
+    """A node whose inside is no part of the program around it: a training, a fit.
+
+    Passes leave it as it is, and so what is kept of it stays valid.
+    """
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        """None."""
+        return ()
+
+    def map_children(self, f: Callable[[Node], Node]) -> Node:
+        """Itself."""
+        return self
+
+
 def walk(*roots: Node) -> Iterator[Node]:
     """Yield every node under the roots once, children before parents."""
     seen: set[str] = set()

@@ -7,10 +7,9 @@ changes it and its cached result stays valid.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from midsl.ir.base import Json, Node
+from midsl.ir.base import Json, Node, Opaque
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +27,7 @@ class Params(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Fit(Node):
+class Fit(Opaque):
     """Parameters that make a loss small.
 
     Attributes:
@@ -43,15 +42,6 @@ class Fit(Node):
     loss: Node
     reads: tuple[Node, ...]
     options: tuple[tuple[str, Json], ...]
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        """None, as those of a training."""
-        return ()
-
-    def map_children(self, f: Callable[[Node], Node]) -> Node:
-        """Itself: passes leave fits as they are."""
-        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,12 +15,12 @@ any expression that mentions it has one value per point, and carries the sweep's
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from midsl.ir.base import Json as Json
 from midsl.ir.base import Node as Node
+from midsl.ir.base import Opaque as Opaque
 from midsl.ir.base import Scalar as Scalar
 from midsl.ir.base import rewrite as rewrite
 from midsl.ir.base import walk as walk
@@ -60,7 +60,7 @@ class Model(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Train(Node):
+class Train(Opaque):
     """A model got by training `model` on `data`: minimise the scalar `loss`.
 
     `loss` is an expression over ``Forward(model, data)``; its value is over the rows of one
@@ -71,15 +71,6 @@ class Train(Node):
     data: Node
     loss: Node
     options: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        """None: what happens inside a training is no part of the program around it."""
-        return ()
-
-    def map_children(self, f: Callable[[Node], Node]) -> Node:
-        """Itself: passes leave trainings as they are, and so their cached results valid."""
-        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from midsl.backends.eager import Counts
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
 from midsl.graph.hooks import HookModel
@@ -21,13 +20,11 @@ from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.plan.bind import Binder
 from midsl.plan.domains import Domains, Table
-from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import Env, Evaluator, Stored
+from midsl.plan.fitstream import TOKENS
 from midsl.plan.inputs import Rows
 from midsl.plan.keys import keys_of
 from midsl.plan.lower import Lowered, lower
-
-TOKENS = 4096
 
 
 @dataclass
@@ -114,14 +111,9 @@ class RunLoss:
 
     def _run(self, run: ir.Forward) -> dict[str, NT]:
         """Run the rows at hand, and keep what is read."""
-        lowered, part = self.lowered[run.digest], self.part(run.data)
-        table = Table.product((), self.evaluator.domains)
-        here = slice(0, len(self.rows))
-        mask = torch.arange(part.tokens.shape[1])[None, :] < torch.from_numpy(part.lengths)[:, None]
-        counts = Counts()
-        ahead = lowered.prefix(torch.from_numpy(part.tokens), mask.to(torch.int64), here, counts)
-        captured = lowered.run(ahead, Chunk(table, here), counts)
+        captured = self.lowered[run.digest].over(self.part(run.data))
         captured.rows = self.evaluator.rows
+        table, here = Table.product((), self.evaluator.domains), slice(0, len(self.rows))
         zero = torch.zeros(1, dtype=torch.int64)
         found = {}
         for r in self.reads[run.digest]:

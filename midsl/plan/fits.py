@@ -24,9 +24,8 @@ from torch import Tensor
 
 from midsl.backends.threads import threads_for
 from midsl.cachedir import cache_dir
-from midsl.diagnostics.model import fail
 from midsl.fit.draw import draw_params, units_of
-from midsl.fit.optim import optimiser_of
+from midsl.fit.optim import descend, optimiser_of
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.plan.bind import Binder
@@ -44,8 +43,6 @@ EVERY = 20.0
 """Seconds between checkpoints."""
 KEPT = 200
 """Losses that are kept of a fit, evenly spread."""
-
-Loss = Callable[[int], Tensor]
 
 
 @dataclass
@@ -156,22 +153,7 @@ class _Job:
 
     def advance(self, loss: Tensor) -> None:
         """One step of the optimiser."""
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise fail(
-                "MI0703",
-                f"the loss is {value} at step {self.step}",
-                self.node.span,
-                label="this fit",
-                help="lower the learning rate",
-                exit_code=4,
-            )
-        warmup = float(self.options["warmup"])
-        for group in self.optimiser.param_groups:
-            group["lr"] = float(self.options["lr"]) * min(1.0, (self.step + 1) / warmup if warmup else 1.0)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        value = descend(self.optimiser, loss, self.options, self.step, self.node.span, "fit")
         with torch.no_grad():
             for name, dim in self.units.items():
                 x = self.live[name]
@@ -298,8 +280,17 @@ def _key(binder: Binder, node: ir.Fit) -> str:
 def _stream_key(node: ir.Fit) -> tuple[object, ...]:
     options = dict(node.options)
     runs = tuple(sorted({r.run.digest for r in node.reads}))  # type: ignore[attr-defined]
-    spans = {str(r.tensor_type.axis("pos")) for r in node.reads}
-    return bool(node.reads), runs, tuple(sorted(spans)), options["batch"], options["seed"]
+    return bool(node.reads), runs, _positions(node), options["batch"], options["seed"]
+
+
+def _positions(node: ir.Fit) -> tuple[str, ...]:
+    """Which positions of each row a fit is about: one stream has the same for all."""
+    found = set()
+    for read in node.reads:
+        assert isinstance(read, ir.Read)
+        at = read.site.index("pos")
+        found.add(at.digest if at is not None else "")
+    return tuple(sorted(found))
 
 
 def _losses(path: Path) -> list[tuple[int, float]]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from midsl.backends.eager import Counts
 from midsl.data.spans import span_positions
 from midsl.diagnostics.model import fail
 from midsl.graph.hooks import HookModel
@@ -22,7 +22,6 @@ from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.plan.bound import Bound
 from midsl.plan.domains import Domains, Table
-from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import Env, Evaluator
 from midsl.plan.inputs import Rows, owner_of
 from midsl.plan.keys import keys_of
@@ -46,6 +45,10 @@ class Stream:
     forwards: int = 0
     """Rows that ran through a model so far."""
     _block: tuple[tuple[int, int], list[Tensor]] | None = None
+    _order: tuple[tuple[int, int], Tensor] | None = None
+    """The permutation of the block at hand."""
+    _epoch: tuple[int, int] = (0, 0)
+    """The epoch at hand, and the step that it begins with."""
     _runs: list[tuple[Lowered, list[ir.Read]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -74,18 +77,15 @@ class Stream:
                 )
             keys = [k for r in group for k in keys_of(r.site, engine.info, self.evaluator.domains)]
             self._runs.append((lower(engine, group[0].run, keys, [], self.evaluator, project=False), group))
-        width = sum(self._width(r) for r in self.reads)
+        width = sum(map(self._width, self.reads))
         most = int(self.counts.max())
         self.room = max(self.buffer // (4 * width), most)
         self._epochs: dict[int, list[np.ndarray]] = {}
 
     def _width(self, read: ir.Read) -> int:
         info = self.bound.engine(read.run.model).info
-        n = 1
-        for a in read.tensor_type.axes:
-            if a.name not in ("batch", "pos"):
-                n *= a.size if a.size is not None else info.sizes[a.name]
-        return n
+        own = (a for a in read.tensor_type.axes if a.name in _own(read))
+        return prod(a.size if a.size is not None else info.sizes[a.name] for a in own)
 
     def blocks(self, epoch: int) -> list[np.ndarray]:
         """The rows of each block of an epoch."""
@@ -103,25 +103,31 @@ class Stream:
 
     def step(self, number: int) -> list[NT]:
         """The values of one step: axes ``batch`` and the site's own."""
-        epoch, left = 0, number
+        if number < self._epoch[1]:
+            self._epoch = (0, 0)
         while True:
+            epoch, first = self._epoch
+            left = number - first
             for i, rows in enumerate(self.blocks(epoch)):
                 n = int(self.counts[rows].sum())
                 steps = max(1, n // self.batch)
                 if left < steps:
                     return self._take(epoch, i, rows, n, left)
                 left -= steps
-            epoch += 1
+            self._epoch = (epoch + 1, number - left)
 
     def _take(self, epoch: int, block: int, rows: np.ndarray, n: int, step: int) -> list[NT]:
         whole = len(self.blocks(epoch)) == 1
         key = (0, 0) if whole else (epoch, block)  # one block holds all rows: no need to run them again
         if self._block is None or self._block[0] != key:
             self._block = (key, self._values(np.sort(rows) if whole else rows))
-        generator = np.random.Generator(np.random.Philox(key=[self.seed + (1 << 32), epoch * 65_537 + block]))
-        order = torch.from_numpy(generator.permutation(n)[step * self.batch : (step + 1) * self.batch])
+        if self._order is None or self._order[0] != (epoch, block):
+            seeds = [self.seed + (1 << 32), epoch * 65_537 + block]
+            order = np.random.Generator(np.random.Philox(key=seeds)).permutation(n)
+            self._order = ((epoch, block), torch.from_numpy(order))
+        at = self._order[1][step * self.batch : (step + 1) * self.batch]
         return [
-            NT(v.index_select(0, order), ("batch", *_own(r)))
+            NT(v.index_select(0, at), ("batch", *_own(r)))
             for v, r in zip(self._block[1], self.reads, strict=True)
         ]
 
@@ -136,13 +142,8 @@ class Stream:
             keep = torch.from_numpy(self.real[some])
             self.forwards += len(some)
             for lowered, group in self._runs:
-                part = self.bound.part(group[0].run.data)
-                tokens = torch.from_numpy(part.tokens[some])
-                mask = torch.arange(length)[None, :] < torch.from_numpy(part.lengths[some])[:, None]
-                counts = Counts()
                 with torch.no_grad():
-                    ahead = lowered.prefix(tokens, mask.to(torch.int64), slice(0, len(some)), counts)
-                    captured = lowered.run(ahead, Chunk(table, slice(0, len(some))), counts)
+                    captured = lowered.over(self.bound.part(group[0].run.data).take(some))
                 captured.rows = Rows.of(_Some(self.bound, some), (group[0].run,))
                 zero = torch.zeros(1, dtype=torch.int64)
                 for r in group:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from midsl.backends.eager import Counts, Runner
+from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
 from midsl.graph.expand import SiteConflict
 from midsl.graph.simplify import simplify
@@ -22,6 +23,7 @@ from midsl.graph.sites import ModelGraph, SiteNode, specialise
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.plan.capture import Captured, to_named
+from midsl.plan.domains import Table
 from midsl.plan.edits import Chunk, EditOp
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.keys import Key, axes_of, edits_by_key
@@ -83,6 +85,14 @@ class Lowered:
         self.leaves = dict(zip(self.captures, outputs, strict=True))
         values = {key: self.name(key, out, lanes) for key, out in self.leaves.items()}
         return Captured(self.run_node, values, self.evaluator.rows, self.evaluator.domains, self.projection)
+
+    def over(self, part: Part) -> Captured:
+        """Run all rows of some data once, with one lane."""
+        rows = slice(0, len(part))
+        mask = torch.arange(part.tokens.shape[1])[None, :] < torch.from_numpy(part.lengths)[:, None]
+        counts = Counts()
+        ahead = self.prefix(torch.from_numpy(part.tokens), mask.to(torch.int64), rows, counts)
+        return self.run(ahead, Chunk(Table.product((), self.evaluator.domains), rows), counts)
 
     def mark(self) -> object:
         """What `back_to` needs to undo a chunk that did not come to its end."""

@@ -19,19 +19,17 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from midsl.backends.eager import Counts
 from midsl.backends.threads import threads_for
 from midsl.cachedir import cache_dir
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
-from midsl.fit.optim import optimiser_of
+from midsl.fit.optim import descend, optimiser_of
 from midsl.graph.rebind import rebind
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel, weights_sha256
 from midsl.plan.bind import Binder
 from midsl.plan.domains import Domains, Table
-from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import Env, Evaluator
 from midsl.plan.inputs import Rows
 from midsl.plan.keys import keys_of
@@ -158,7 +156,6 @@ def _train(
     optimiser = optimiser_of(weights, options)
     generator = torch.Generator().manual_seed(int(options["seed"]))
     steps, size = int(options["steps"]), int(options["batch"])
-    warmup = float(options["warmup"])
     table = Table.product((), domains)
     tail: list[float] = []
     flops = 3 * lowered.count(size, 1, int(part.tokens.shape[1])).flops
@@ -168,31 +165,11 @@ def _train(
             batch = part.take(rows)
             inputs = _Minibatch(batch)
             evaluator.inputs, evaluator.rows = inputs, Rows.of(inputs, (node.loss,))
-            for group in optimiser.param_groups:
-                group["lr"] = float(options["lr"]) * min(1.0, (step + 1) / warmup if warmup else 1.0)
-            mask = torch.arange(batch.tokens.shape[1])[None, :] < torch.from_numpy(batch.lengths)[:, None]
-            chunk = Chunk(table, slice(0, size))
-            counts = Counts()
-            ahead = lowered.prefix(
-                torch.from_numpy(batch.tokens), mask.to(torch.int64), slice(0, size), counts
-            )
-            captured = lowered.run(ahead, chunk, counts)
+            captured = lowered.over(batch)
             loss = evaluator.eval(
                 node.loss, Env(table, slice(0, size), captured, torch.zeros(1, dtype=torch.int64)), {}
             ).data
-            value = float(loss.detach())
-            if not np.isfinite(value):
-                raise fail(
-                    "MI0703",
-                    f"the loss is {value} at step {step}",
-                    node.span,
-                    label="this training",
-                    help="lower the learning rate",
-                    exit_code=4,
-                )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            value = descend(optimiser, loss, options, step, node.span, "training")
             tail = [*tail[-19:], value]
             advance(1, f"loss {value:.3f}")
     return float(np.mean(tail))

@@ -10,7 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema import tensors
-from midsl.sema.lenses import with_fit
+from midsl.sema.lenses import probe, with_fit
 from midsl.sema.runs import as_part
 from midsl.sema.sites import index_site, read
 from midsl.sema.values import (
@@ -108,8 +108,6 @@ def fitted(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
 
 def _mine(made: LensV, params: ir.Node) -> bool:
     """Whether a lens is made of these parameters."""
-    from midsl.sema.lenses import probe
-
     code = made.encode(probe(made.source or made.at))
     nodes = (code.node, made.decode(code).node)
     return any(isinstance(n, ir.Param) and n.of == params for n in ir.walk(*nodes))

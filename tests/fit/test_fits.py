@@ -134,6 +134,40 @@ def test_fits_of_one_stream_share_the_model_and_stop_at_the_deepest_site(
     assert blocks == {0}, names
 
 
+def test_fits_of_other_positions_have_streams_of_their_own(tmp_path: Path) -> None:
+    """Both are asked for at once; what one leaves out, the other sees."""
+    body = f"""
+    decomposition sae = topk_sae(at: x, d_sae: 24, k: 3, fit: {{ on: d, steps: 4, batch: 16 }})
+    decomposition late = topk_sae(at: x, d_sae: 24, k: 3, fit: {{ on: d, steps: 4, batch: 16, skip: 2 }})
+    experiment f {{
+      let r = run m on d
+      report a = mean(count(r[late.code] > 0, over: feature), over: [batch, pos])
+    }}
+    {QUALITY}"""
+    assert set(reports(tmp_path, body)) == {"a", "error"}
+
+
+def test_a_late_step_does_not_walk_through_those_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, (node,) = compiled_fit(tmp_path, sae("{ on: d, steps: 10, batch: 8 }"))
+    reads = [r for r in node.reads if isinstance(r, ir.Read)]
+    stream = fitstream.Stream(compiled.binder, reads, 8, 0)
+    asked: list[int] = []
+    real = fitstream.Stream.blocks
+
+    def blocks(self: fitstream.Stream, epoch: int) -> list[np.ndarray]:
+        asked.append(epoch)
+        return real(self, epoch)
+
+    monkeypatch.setattr(fitstream.Stream, "blocks", blocks)
+    found = [stream.step(i)[0].data for i in range(60)]
+    assert max(asked) >= 5 and len(asked) < 60 * 3
+    afresh = fitstream.Stream(compiled.binder, reads, 8, 0)
+    assert torch.equal(afresh.step(59)[0].data, found[59])
+    assert torch.equal(stream.step(3)[0].data, found[3])  # going back is as good
+
+
 def test_a_small_buffer_changes_the_order_and_not_what_is_seen(tmp_path: Path) -> None:
     compiled, (node,) = compiled_fit(tmp_path, sae("{ on: d, steps: 10, batch: 8 }"))
     compiled.binder.engine(compiled.program.models[0][1])
