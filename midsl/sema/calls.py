@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from midsl.diagnostics.model import Label, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
-from midsl.ir.types import Axis, PlainType, TensorType
+from midsl.ir.types import PlainType
+from midsl.sema.agree import Mismatch, Signature
+from midsl.sema.typenames import type_of, written
 from midsl.sema.values import (
     AxisV,
     BuiltinV,
@@ -17,20 +19,18 @@ from midsl.sema.values import (
     DataV,
     ExternV,
     FnV,
-    LateV,
-    LensV,
     ListV,
     ModelV,
     OptimV,
     PartV,
+    PoisonError,
     RecordV,
-    RunV,
-    SitesV,
     SiteV,
     TensorV,
     TokenizerV,
     Value,
 )
+from midsl.sema.written import check, declared
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -47,8 +47,10 @@ def call_value(e: Elaborator, func: Value, node: ast.Call, scope: Scope) -> Valu
     if isinstance(func, BuiltinV):
         return func.call(e, node, scope)
     if isinstance(func, FnV):
-        args = bind(e, func.name, func.params, node, scope, func.scope)
-        args |= axis_variables(func, args)
+        if func.span in e.ctx.refused:
+            raise PoisonError
+        signature = Signature(func.scope, func.generics, is_open=True, calls=e.ctx.calls)
+        args = bind(e, func.name, func.params, node, scope, signature)
         e.ctx.depth += 1
         if e.ctx.depth > MAX_DEPTH:
             e.ctx.depth = 0
@@ -59,33 +61,29 @@ def call_value(e: Elaborator, func: Value, node: ast.Call, scope: Scope) -> Valu
                 label="calls are nested too deep",
                 help="functions of midsl are not recursive",
             )
+        e.ctx.calls.append(node.span)
         try:
-            return func.body(func.scope.child(args))
+            return func.body(func.scope.child(args, signature))
         finally:
+            e.ctx.calls.pop()
             e.ctx.depth = max(0, e.ctx.depth - 1)
     if isinstance(func, ExternV):
-        args = bind(e, func.decl.name, func.decl.params, node, scope, func.scope)
+        signature = Signature(func.scope, func.decl.generics, is_open=True)
+        args = bind(e, func.decl.name, func.decl.params, node, scope, signature)
         return build_extern(e, func, args, node)
-    raise fail("MI0306", f"a {func.kind} cannot be called", node.func.span, label=f"this is a {func.kind}")
-
-
-def axis_variables(func: FnV, args: Mapping[str, Value]) -> dict[str, Value]:
-    """What the axis variables of a function stand for: the last axis of a site, ``at: Site[d]``."""
-    found: dict[str, Value] = {}
-    for p in func.params:
-        site, t = args.get(p.name), p.type
-        if isinstance(site, SiteV) and isinstance(t, ast.TypeRef) and t.axes:
-            name = t.axes[-1].name
-            if name in func.generics and site.row.axes:
-                axis = site.row.axes[-1]
-                found[name] = AxisV(Axis(axis, site.model.owner, site.model.sizes.get(axis)))
-    return found
+    raise fail(
+        "MI0306",
+        f"a {func.kind} cannot be called",
+        node.func.span,
+        label=f"this is a {func.kind}",
+        help="only functions are called: metrics, edits, and what `fn` makes",
+    )
 
 
 def bind(
-    e: Elaborator, name: str, params: tuple[ast.FnParam, ...], node: ast.Call, scope: Scope, home: Scope
+    e: Elaborator, name: str, params: tuple[ast.FnParam, ...], node: ast.Call, scope: Scope, s: Signature
 ) -> dict[str, Value]:
-    """Match arguments to parameters: positional first, then by name, then defaults."""
+    """Match arguments to parameters: positional first, then by name, then defaults; then axis variables."""
     given: dict[str, Value] = {}
     spans: dict[str, Span] = {}
     names = [p.name for p in params]
@@ -95,7 +93,7 @@ def bind(
             if positional >= len(params):
                 raise fail(
                     "MI0208",
-                    f"`{name}` takes {len(params)} arguments",
+                    f"`{name}` takes {len(params)} argument{'s' * (len(params) != 1)}",
                     arg.span,
                     label="one too many",
                     help=f"parameters: {', '.join(names) or 'none'}",
@@ -119,23 +117,43 @@ def bind(
                 f"`{target.name}` is given twice",
                 arg.span,
                 notes=[Label(spans[target.name], "given here first")],
+                help="leave one of the two out",
             )
         given[target.name] = argument(e, arg.value, target.type, scope)
         spans[target.name] = arg.value.span
     for p in params:
-        if p.name in given:
-            check_type(given[p.name], p, name, spans[p.name])
-        elif p.default is not None:
-            given[p.name] = argument(e, p.default, p.type, home)
-        else:
-            raise fail(
-                "MI0207",
-                f"`{name}` needs `{p.name}`",
-                node.span,
-                label="an argument is missing",
-                help=f"add `{p.name}: ...`",
-            )
-    return given
+        if p.name not in given:
+            if p.default is None:
+                raise fail(
+                    "MI0207",
+                    f"`{name}` needs `{p.name}`",
+                    node.span,
+                    label="an argument is missing",
+                    help=f"add `{p.name}: ...`",
+                )
+            given[p.name] = argument(e, p.default, p.type, s.scope)
+            spans[p.name] = p.default.span
+        given[p.name] = accept(given[p.name], p, name, spans[p.name], s)
+    variables = {v: AxisV(s.axes[v]) for v in s.variables if v in s.axes}
+    return {**given, **variables}
+
+
+def accept(value: Value, param: ast.FnParam, fn: str, span: Span, s: Signature) -> Value:
+    """An argument as its parameter's type has it: MI0301 for another kind of thing, MI0318 for other axes."""
+    try:
+        return check(value, param.type, s)
+    except Mismatch as err:
+        why = f": {err.why}" if err.why else ""
+        wanted = "a function" if isinstance(param.type, ast.FnType) and err.of_kind else written(param.type)
+        is_now = f"this is {with_article(value)}" if err.of_kind else f"this is {type_of(value)}{why}"
+        raise fail(
+            "MI0301" if err.of_kind else "MI0318",
+            f"`{param.name}` of `{fn}` is {wanted}",
+            span,
+            label=is_now,
+            notes=[declared(param.type, s.scope, param.span)] if param.span.end else [],
+            help=err.help or _such(param.type, wanted),
+        ) from None
 
 
 def argument(e: Elaborator, value: ast.Expr, declared: ast.Type, scope: Scope) -> Value:
@@ -172,61 +190,29 @@ def axis_names(e: Elaborator, value: ast.Expr, scope: Scope) -> tuple[str, ...]:
     )
 
 
-_ACCEPTS: dict[str, tuple[type[Value], ...]] = {
-    "Int": (ConstV, TensorV),
-    "Float": (ConstV, TensorV),
-    "Bool": (ConstV, TensorV),
-    "String": (ConstV,),
-    "Token": (ConstV, LateV, ColumnV, TensorV),
-    "Pos": (ConstV, LateV, ColumnV),
-    "Span": (LateV, ColumnV),
-    "Label": (LateV, ColumnV),
-    "Site": (SiteV, SitesV),
-    "Sites": (SiteV, SitesV),
-    "Run": (RunV,),
-    "Model": (ModelV,),
-    "Data": (DataV, PartV),
-    "Tokenizer": (TokenizerV,),
-    "Record": (RecordV,),
-    "Fit": (RecordV,),
-    "List": (ListV,),
-    "Lens": (LensV,),
-    "Optim": (OptimV,),
+SUCH = {
+    "Run": "`run m on d.clean`",
+    "Site": "`m.blocks[0].resid_post`",
+    "Sites": "`m.blocks[*].attn.z[head: *]`",
+    "Model": "`models.toy(layers: 2)`",
+    "Token": "`.answer`",
+    "Pos": "`.end`",
+    "Span": "`.second_half`",
+    "Tokenizer": "`m.tokenizer`",
+    "Edits": "`do { x := 0 }`",
+    "Optim": "`adam(lr: 1e-3)`",
 }
+"""What a value of a type may look like."""
 
 
-def check_type(value: Value, param: ast.FnParam, fn: str, span: Span) -> None:
-    """Refuse an argument of the wrong kind (MI0301), naming the parameter and what it wants."""
-    t = param.type
-    ok = True
-    wanted = ""
-    if isinstance(t, ast.FnType):
-        ok, wanted = isinstance(value, (FnV, BuiltinV)), "a function"
-    elif isinstance(t, ast.RecordType):
-        ok, wanted = isinstance(value, RecordV), "a record"
-    elif isinstance(t, ast.TypeRef) and t.name in _ACCEPTS:
-        wanted = t.name
-        ok = isinstance(value, _ACCEPTS[t.name])
-        if isinstance(value, ColumnV) and t.name in ("Int", "Float"):
-            ok = isinstance(value.node.type, TensorType)  # a column of numbers is a value for each row
-        if isinstance(value, ConstV):
-            v = value.value
-            ok = ok and {
-                "Int": type(v) is int,
-                "Float": type(v) in (int, float),
-                "Bool": type(v) is bool,
-                "String": type(v) is str,
-                "Token": type(v) is int,
-                "Pos": type(v) is int,
-            }.get(t.name, False)
-    if not ok:
-        raise fail(
-            "MI0301",
-            f"`{param.name}` of `{fn}` is {wanted}",
-            span,
-            label=f"this is a {value.kind}",
-            notes=[Label(param.span, "declared here")] if param.span.end else [],
-        )
+def _such(t: ast.Type, wanted: str) -> str:
+    such = SUCH.get(t.name) if isinstance(t, ast.TypeRef) else None
+    return f"give it {wanted}" + (f", such as {such}" if such else "")
+
+
+def with_article(value: Value) -> str:
+    """What a value is, as a sentence goes on with it: "a Run", "Float[batch]"."""
+    return f"a {value.kind}" if not isinstance(value, TensorV) or not value.type.axes else value.kind
 
 
 def encode(value: Value, span: Span) -> Any:

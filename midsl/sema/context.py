@@ -35,6 +35,12 @@ class Context:
     fits: dict[str, str] = field(default_factory=dict)
     origins: int = 0
     depth: int = 0
+    refused: set[Span] = field(default_factory=set)
+    """Functions that are wrong whatever they are given, which was said where they are defined."""
+    calls: list[Span] = field(default_factory=list)
+    """The calls that are being worked out, the innermost last."""
+    lengths: dict[str, int] = field(default_factory=dict)
+    """What names of lengths stand for in the types of bindings (``d=n``)."""
     spent: int = 0
     trees: dict[SourceFile, ast.Module] = field(default_factory=dict)
     swept_self: tuple[Axis, ...] = ()

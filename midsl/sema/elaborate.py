@@ -46,6 +46,7 @@ from midsl.sema.values import (
     ViewV,
 )
 from midsl.sema.views import index_view, read_view
+from midsl.sema.written import LAMBDA
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -139,7 +140,7 @@ class Elaborator:
         params = tuple(
             ast.FnParam(p, ast.TypeRef("Any", span=node.span), span=node.span) for p in node.params
         )
-        return FnV("fn", params, lambda inner: self.eval(node.body, inner), scope, node.span)
+        return FnV(LAMBDA, params, lambda inner: self.eval(node.body, inner), scope, node.span)
 
     def eval_Comprehension(self, node: ast.Comprehension, scope: Scope) -> Value:
         items = []

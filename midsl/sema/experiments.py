@@ -10,6 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import RESERVED_COLUMNS, Experiment, key_columns
 from midsl.ir.types import PlainType
+from midsl.sema.agree import Signature
 from midsl.sema.calls import bind
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.modules import LoadedModule, lazy_binding
@@ -291,7 +292,8 @@ def elaborate_experiment(e: Elaborator, decl: ast.Experiment, module: LoadedModu
                 help=did_you_mean(getattr(getattr(call, "func", None), "id", ""), methods),
             )
         method = methods[call.func.id]
-        args = bind(e, method.name, method.params, call, module.scope, module.scope)
+        signature = Signature(module.scope, method.generics, is_open=True)
+        args = bind(e, method.name, method.params, call, module.scope, signature)
         return Body(e, decl.name, module.scope.child(args).child({})).run(method.body)
     except MiError as err:
         e.ctx.bag.extend(err.diagnostics)

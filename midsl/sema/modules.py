@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
+from midsl.ir.types import Axis
 from midsl.resources import resource_dir
+from midsl.sema.agree import Mismatch, Signature
 from midsl.sema.builtins import BUILTINS
 from midsl.sema.context import Context
+from midsl.sema.definitions import check_module, check_names
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.models import annotated
 from midsl.sema.params import param_value
 from midsl.sema.scope import Lazy, Scope
 from midsl.sema.stdfiles import std_names, std_tree
+from midsl.sema.typenames import type_of, written
 from midsl.sema.values import (
+    AxisV,
     BuiltinV,
     DataV,
     ExternV,
@@ -28,8 +33,11 @@ from midsl.sema.values import (
     SiteV,
     SpaceV,
     TopV,
+    TypeV,
     Value,
+    ViewV,
 )
+from midsl.sema.written import LAMBDA, check, declared, result
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -73,6 +81,8 @@ class Modules:
                         scope.names[n] = Poison()
             for decl in tree.decls:
                 self._declare(decl, scope, module)
+            if not std:
+                check_module(self.ctx, tree, scope)
         finally:
             self.busy.pop()
         return module
@@ -158,13 +168,14 @@ class Modules:
     def _declare(self, decl: ast.Decl, scope: Scope, module: LoadedModule) -> None:
         if isinstance(decl, ast.Test):
             return
-        if isinstance(decl, (ast.AxisDecl, ast.Alias)):
-            self.ctx.bag.extend(
-                fail("MI0601", "not implemented: axis declarations and type aliases", decl.span).diagnostics
-            )
+        if isinstance(decl, ast.AxisDecl):
+            for name in decl.names:
+                self._declare_name(name, AxisV(Axis(name, f"axis:{name}")), scope, decl.span)
             return
         value: Value | Lazy
-        if isinstance(decl, ast.Binding):
+        if isinstance(decl, ast.Alias):
+            value = TypeV(decl.type, scope)
+        elif isinstance(decl, ast.Binding):
             value = lazy_binding(self.e, decl, scope)
         elif isinstance(decl, ast.Param):
             param = decl
@@ -173,8 +184,11 @@ class Modules:
             value = self._fn(decl, scope, module)
         else:
             return  # experiments and methods have names of their own kind
+        self._declare_name(decl.name, value, scope, decl.span)
+
+    def _declare_name(self, name: str, value: Value | Lazy, scope: Scope, span: Span) -> None:
         try:
-            self._bind(scope, decl.name, value, decl.span)
+            self._bind(scope, name, value, span)
         except MiError as err:
             self.ctx.bag.extend(err.diagnostics)
 
@@ -187,9 +201,11 @@ class Modules:
             local = inner.child({})
             for b in decl.bindings:
                 local.names[b.name] = lazy_binding(self.e, b, local)
-            return self.e.eval(decl.body, local)
+            made = self.e.eval(decl.body, local)
+            s = inner.signature or Signature(scope, decl.generics, calls=self.ctx.calls)
+            return result(made, decl.returns, s.later((), False), decl.name, decl.body.span)
 
-        return FnV(decl.name, decl.params, body, scope, decl.span, decl.docs, decl.generics)
+        return FnV(decl.name, decl.params, body, scope, decl.span, decl.docs, decl.generics, decl.returns)
 
 
 _ROLES: dict[str, tuple[type[Value], ...]] = {
@@ -197,7 +213,7 @@ _ROLES: dict[str, tuple[type[Value], ...]] = {
     "data": (DataV,),
     "decomposition": (LensV,),
     "basis": (LensV,),
-    "site": (SiteV, SitesV, TopV, LateV),
+    "site": (SiteV, SitesV, ViewV, TopV, LateV),
     "metric": (FnV, ExternV, BuiltinV),
 }
 
@@ -215,16 +231,13 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
             )
         if b.where is not None:
             raise fail("MI0601", "not implemented: `where` on a binding", b.where.span)
-        if b.type is not None and not (b.role == "site" and _is_site_type(b.type)):
-            raise fail(
-                "MI0601",
-                "not implemented: a written type on a binding",
-                b.type.span,
-                help="leave the type out; it is inferred",
-            )
+        if b.type is not None:
+            check_names(b.type, scope)
         value = e.eval(b.value, scope)
-        if isinstance(b.type, ast.TypeRef) and isinstance(value, SiteV):
-            value = annotated(value, tuple(a.name for a in b.type.axes), b.type.span, e.ctx)
+        if isinstance(value, FnV) and value.name == LAMBDA:
+            value = replace(value, name=b.name)
+        if b.type is not None:
+            value = of_type(e.ctx, value, b, b.type, scope)
         wanted = _ROLES.get(b.role)
         if wanted and not isinstance(value, wanted):
             extra = " or a part of one" if b.role == "data" else ""
@@ -237,6 +250,8 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
                     b.value.span,
                     label=f"this is a {value.kind}",
                 )
+        if e.ctx.watch is not None:
+            e.ctx.watch[b.name_span] = value
         if isinstance(value, ModelV):
             e.ctx.models.setdefault(value.node.digest, b.name)
             e.ctx.owners.setdefault(value.owner[:8], b.name)
@@ -250,8 +265,22 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
     return Lazy(b.name, b.name_span if b.name_span.end else b.span, make, e.ctx)
 
 
-def _is_site_type(written: ast.Type) -> bool:
-    return isinstance(written, ast.TypeRef) and written.name == "Site"
+def of_type(ctx: Context, value: Value, b: ast.Binding, t: ast.Type, scope: Scope) -> Value:
+    """The value of a binding as its type has it: MI0318 where it is something else."""
+    names_axes = isinstance(t, ast.TypeRef) and t.name == "Site" and isinstance(value, SiteV)
+    if isinstance(value, SiteV) and isinstance(t, ast.TypeRef) and names_axes and not value.row.axes:
+        return annotated(value, tuple(a.name for a in t.axes), t.span, ctx)
+    try:
+        return check(value, t, Signature(scope, sizes=ctx.lengths))
+    except Mismatch as err:
+        raise fail(
+            "MI0318",
+            f"`{b.name}` is {type_of(value)}, and not {written(t)}",
+            b.value.span,
+            label=err.why or f"this is {type_of(value)}",
+            notes=[declared(t, scope)],
+            help=err.help or f"write `{b.name}: {type_of(value)}`, or leave the type out",
+        ) from None
 
 
 def _space(path: str, names: dict[str, Value | Lazy]) -> SpaceV:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.sema.context import Context
 from midsl.sema.values import Poison, PoisonError, Value
 from midsl.source import Span
+
+if TYPE_CHECKING:
+    from midsl.sema.agree import Signature
 
 
 class Lazy:
@@ -41,12 +45,17 @@ class Lazy:
 class Scope:
     """Names, and the scope around them."""
 
-    def __init__(self, names: Mapping[str, Value | Lazy], parent: Scope | None = None) -> None:
-        self.names, self.parent = dict(names), parent
+    def __init__(
+        self,
+        names: Mapping[str, Value | Lazy],
+        parent: Scope | None = None,
+        signature: Signature | None = None,
+    ) -> None:
+        self.names, self.parent, self.signature = dict(names), parent, signature
 
-    def child(self, names: Mapping[str, Value | Lazy]) -> Scope:
-        """A scope inside this one."""
-        return Scope(names, self)
+    def child(self, names: Mapping[str, Value | Lazy], signature: Signature | None = None) -> Scope:
+        """A scope inside this one; that of a call has what its arguments and types agreed on."""
+        return Scope(names, self, signature)
 
     def find(self, name: str) -> Value | None:
         """The value of a name, or None where it is not bound."""

@@ -201,6 +201,8 @@ class FnV(Value):
     span: Span
     docs: str = ""
     generics: tuple[str, ...] = ()
+    returns: ast.Type | None = None
+    """What it gives, where that is written: a lambda does not say."""
     kind = "function"
 
 
@@ -235,6 +237,15 @@ class AxisV(Value):
 
     axis: Axis
     kind = "Axis"
+
+
+@dataclass(frozen=True)
+class TypeV(Value):
+    """What an alias stands for: ``type Scores = Float[layer, head]``, with the scope it was written in."""
+
+    type: ast.Type
+    scope: Any
+    kind = "type"
 
 
 @dataclass(frozen=True)

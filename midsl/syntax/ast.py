@@ -205,12 +205,13 @@ class AxisRef(Node):
 
 @dataclass(frozen=True)
 class TypeRef(Type):
-    """``Float[batch, pos]<logit>``, ``Int``, ``Data[clean, corrupt]{ io: Token[batch] }``."""
+    """``Float[batch, pos]<logit>``, ``Data[clean]{ io: Token[batch] }``, ``Sites[head] of Site[batch]``."""
 
     name: str
     axes: tuple[AxisRef, ...] = ()
     columns: tuple[tuple[str, Type], ...] = ()
     unit: str | None = None
+    of: Type | None = None
 
 
 @dataclass(frozen=True)

@@ -315,7 +315,7 @@ class AstBuilder:
         return kind if c[1] is None else replace(self._with_columns(kind, c[1]), span=span)
 
     def on_type_ref(self, c: Children, span: Span) -> ast.TypeRef:
-        return ast.TypeRef(c[0].text, _present(c[1:-1]), unit=_text(c[-1]), span=span)
+        return ast.TypeRef(c[0].text, _present(c[1:-2]), unit=_text(c[-2]), of=c[-1], span=span)
 
     def on_fn_type(self, c: Children, span: Span) -> ast.FnType:
         return ast.FnType(_present(c[:-1]), c[-1], span=span)

@@ -24,7 +24,7 @@ DECLARATIONS = frozenset({"param", "axis", "type", "fn", "extern", "method", "ex
     *("import", "from", "language"),
 }
 _INFIX = frozenset({"and", "or", "in", "by", "where", "as", "on", "then", "else", "if", "for"}) | {
-    *("within", "do", "rollout"),
+    *("within", "do", "rollout", "of"),
 }
 
 

@@ -55,8 +55,8 @@ class Roles:
             self.columns.add(span.start)
         elif action == "fn_type":
             self.fn_types.add(span.start)
-        elif action == "type_ref" and isinstance(children[-1], Token):
-            self.units.add(children[-1].start)
+        elif action == "type_ref" and isinstance(children[-2], Token):
+            self.units.add(children[-2].start)
         elif action == "ax" and isinstance(children[1], Token):
             self.sizes.add(children[1].start)
         return None

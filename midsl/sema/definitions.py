@@ -1,0 +1,230 @@
+"""Functions are checked where they are defined: once, on stand-ins that their written types describe.
+
+What holds for all arguments holds for a stand-in, so what is refused of it is wrong with the function, even
+where nobody calls it. A parameter whose type leaves open what it is (`Any`, a site of no known axes) has no
+stand-in; whatever needs it is left to the calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from midsl.diagnostics.model import MiError, fail
+from midsl.graph.info import ModelInfo, SiteRow
+from midsl.ir import nodes as ir
+from midsl.ir.types import Axis, PlainType, TensorType
+from midsl.sema.agree import Signature
+from midsl.sema.context import Context
+from midsl.sema.facts import Facts
+from midsl.sema.scope import Scope
+from midsl.sema.typenames import OTHERS, TENSORS, UNITS
+from midsl.sema.values import (
+    AxisV,
+    ColumnV,
+    ConstV,
+    FnV,
+    PartV,
+    Poison,
+    PoisonError,
+    RunV,
+    SiteV,
+    TensorV,
+    TypeV,
+    Value,
+)
+from midsl.sema.written import unknown_type
+from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.data.dataset import Dataset
+
+CERTAIN = frozenset(
+    {"MI0201", "MI0203", "MI0206", "MI0207", "MI0208", "MI0305", "MI0306", "MI0310", "MI0319"}
+)
+"""What is wrong with a function whatever it is given; all else may be the stand-in's fault."""
+MODEL = ir.Model("any", type=PlainType("Model"))
+DATA = ir.Data("any", type=PlainType("Data"))
+PART = PartV(ir.Part(DATA, type=PlainType("Data")), {"start": "pos", "end": "pos"}, "any")
+
+
+class _WithAny(Facts):
+    """What is known, and nothing of the stand-ins: nobody may load a model of which there is none."""
+
+    def __init__(self, known: Facts) -> None:
+        self.known = known
+
+    def info(self, model: ir.Node) -> ModelInfo | None:
+        return None if model == MODEL else self.known.info(model)
+
+    def sizes(self, model: ir.Node) -> dict[str, int]:
+        return {} if model == MODEL else self.known.sizes(model)
+
+    def dataset(self, data: ir.Node) -> Dataset | None:
+        return None if data == DATA else self.known.dataset(data)
+
+    def name_axes(self, model: ir.Node, site: str, axes: tuple[str, ...]) -> None:
+        self.known.name_axes(model, site, axes)
+
+
+@dataclass
+class Standins:
+    """One model, one data set and one run, and values of whatever type is written.
+
+    Axes of one name are one axis, since that is what they are in one signature.
+    """
+
+    ctx: Context
+    scope: Scope
+    variables: tuple[str, ...]
+    axes: dict[str, Axis] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.part = PART
+        self.model = self.ctx.model(MODEL)
+        self.batch, self.pos = self.ctx.data_axes(self.part)
+
+    def axis(self, name: str) -> Axis:
+        """The axis that a name stands for."""
+        known = {"batch": self.batch, "pos": self.pos, "key_pos": Axis("key_pos", self.pos.owner)}
+        free = name in self.variables
+        return known.get(name) or Axis(name, "" if free else self.model.owner)
+
+    def value(self, t: ast.Type, name: str) -> Value:
+        """A value of a type, or a poison, which ends whatever uses it."""
+        if isinstance(t, ast.FnType):
+            return self._function(t, name)
+        if not isinstance(t, ast.TypeRef):
+            return Poison()
+        axes = tuple(self.axis(a.name) for a in t.axes if not a.rest)
+        if t.name in TENSORS and (t.axes or t.name == "Float"):
+            kind = TENSORS[t.name]
+            tensor = TensorType(kind, axes, t.unit)  # type: ignore[arg-type]
+            return TensorV(ir.Extern("any", (("name", name),), type=tensor))
+        plain: dict[str, int | str | bool] = {"Int": 1, "Bool": True, "Token": 0}
+        if t.name in plain:
+            return ConstV(plain[t.name])
+        if t.name in ("Pos", "Label"):
+            pos = TensorType("int", (self.batch,)) if t.name == "Pos" else PlainType(t.name)
+            return ColumnV(ir.Column(self.part.node, f"any {name}", type=pos), t.name.lower())
+        if t.name == "Span":
+            return ColumnV(ir.Column(self.part.node, f"any {name}", type=PlainType("Span")), "span")
+        if t.name == "Site" and t.axes and t.axes[0].name == "batch":
+            row = SiteRow(f"any {name}", tuple(a.name for a in t.axes), per_block=False)
+            return SiteV(self.model, ir.Site(self.model.node, row.name, type=PlainType("Site")), row)
+        whole: dict[str, Value] = {"Model": self.model, "Data": self.part, "Run": self._run(name)}
+        if t.name in whole and not t.columns and not t.axes:
+            return whole[t.name]
+        alias = self.scope.find(t.name)
+        return self.value(alias.type, name) if isinstance(alias, TypeV) else Poison()
+
+    def _run(self, name: str) -> RunV:
+        origin = -1 - len(name)  # apart from every run of the text
+        node = ir.Forward(self.model.node, self.part.node, (), origin, type=PlainType("Run"))
+        return RunV(node, self.model, self.part)
+
+    def _function(self, t: ast.FnType, name: str) -> FnV:
+        params = tuple(ast.FnParam(f"a{i}", p) for i, p in enumerate(t.params))
+        return FnV(
+            name, params, lambda inner: self.value(t.returns, name), self.scope, t.span, returns=t.returns
+        )
+
+
+def check_function(ctx: Context, fn: FnV) -> None:
+    """Say what is wrong with a function whatever it is given; its calls then say nothing more."""
+    facts, ctx.facts = ctx.facts, _WithAny(ctx.facts)
+    ctx.parts[PART.node.digest] = PART
+    try:
+        _call(fn, Standins(ctx, fn.scope, fn.generics))
+    except MiError as err:
+        certain = [d for d in err.diagnostics if d.code in CERTAIN and d.span.source is fn.span.source]
+        ctx.bag.extend(certain)
+        if certain:
+            ctx.refused.add(fn.span)
+    except PoisonError:
+        pass
+    finally:
+        ctx.facts = facts
+        del ctx.parts[PART.node.digest]
+
+
+def _call(fn: FnV, stand: Standins) -> None:
+    """The function on stand-ins; and what it gives, where that is a function."""
+    axes = {g: stand.axis(g) for g in fn.generics}
+    signature = Signature(fn.scope, fn.generics, axes, is_open=True, sure=False)
+    args: dict[str, Value] = {g: AxisV(a) for g, a in axes.items()}
+    for p in fn.params:
+        made = args[p.name] = stand.value(p.type, p.name)
+        if isinstance(made, TensorV):
+            signature.lifted += made.type.axes
+        elif isinstance(made, SiteV):
+            signature.lifted += [stand.axis(a) for a in made.row.axes]
+    made = fn.body(fn.scope.child(args, signature))
+    if isinstance(made, FnV) and isinstance(fn.returns, ast.FnType):
+        types = zip(made.params, fn.returns.params, strict=False)
+        made.body(made.scope.child({p.name: stand.value(t, p.name) for p, t in types}))
+
+
+def check_names(t: ast.Type, scope: Scope) -> None:
+    """Refuse what is no type (MI0320), no unit (MI0305), or one axis twice (MI0204)."""
+    for part in _refs(t):
+        known = part.name in TENSORS or part.name in OTHERS
+        alias = scope.find(part.name) if not known else None
+        if not known and not isinstance(alias, TypeV):
+            raise unknown_type(part, scope)
+        if part.unit is not None and part.unit not in UNITS:
+            raise fail(
+                "MI0305",
+                f"there is no unit <{part.unit}>",
+                part.span,
+                label="not a unit",
+                help=f"units are {', '.join(UNITS)}; all else has none",
+            )
+        if alias is not None and (part.axes or part.unit or part.of):
+            help = f"write what `{part.name}` stands for, or an alias of its own"
+            raise fail(
+                "MI0320", f"`{part.name}` takes no axes", part.span, label="an alias is whole", help=help
+            )
+        names = [a.name for a in part.axes]
+        twice = next((n for n in names if names.count(n) > 1), None)
+        if twice is not None:
+            help = "name the axes of a value apart: `sweep h in z as src`"
+            raise fail(
+                "MI0204", f"the type has the axis `{twice}` twice", part.span, label="named twice", help=help
+            )
+
+
+def _refs(t: ast.Type) -> Iterator[ast.TypeRef]:
+    """Every named type inside a written one; what the columns of data are of is no type of values."""
+    if isinstance(t, ast.FnType):
+        for p in (*t.params, t.returns):
+            yield from _refs(p)
+    elif isinstance(t, ast.RecordType):
+        for _, f in t.fields:
+            yield from _refs(f)
+    elif isinstance(t, ast.TypeRef):
+        yield t
+        if t.of is not None:
+            yield from _refs(t.of)
+
+
+def check_module(ctx: Context, tree: ast.Module, scope: Scope) -> None:
+    """All types that a file writes, and all functions that it defines."""
+    for decl in tree.decls:
+        types: list[ast.Type] = []
+        if isinstance(decl, (ast.Fn, ast.Method)):
+            types += [p.type for p in decl.params]
+        if isinstance(decl, ast.Fn):
+            types.append(decl.returns)
+        if isinstance(decl, ast.Alias):
+            types.append(decl.type)
+        try:
+            for t in types:
+                check_names(t, scope)
+        except MiError as err:
+            ctx.bag.extend(err.diagnostics)
+            continue
+        fn = scope.names.get(decl.name) if isinstance(decl, ast.Fn) else None
+        if isinstance(fn, FnV):
+            check_function(ctx, fn)
