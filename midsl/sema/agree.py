@@ -118,16 +118,17 @@ def length(a: ast.AxisRef, axis: Axis, s: Signature) -> None:
     """``d=16`` is a length; ``d=n`` that of a parameter, or whatever `n` was before."""
     if a.size is None or axis.size is None:
         return
-    wanted, name = a.size, ""
+    wanted, said = a.size, f"{a.size}"
     if isinstance(wanted, str):
-        name = f"{wanted}, "
         bound = s.scope.find(wanted)
         if isinstance(bound, ConstV) and type(bound.value) is int:
             wanted = bound.value
         else:
             wanted = s.sizes.setdefault(wanted, axis.size)
+        said = f"`{a.size}`, which is {wanted}"
     if wanted != axis.size:
-        raise Mismatch(f"its `{axis}` is {axis.size} long, not {name}{wanted}", "leave the length out")
+        help = f"write `{a.name}={axis.size}`, or leave the length out"
+        raise Mismatch(f"its `{axis}` is {axis.size} long, not {said}", help)
 
 
 def listed(names: Sequence[str]) -> str:

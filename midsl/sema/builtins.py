@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from midsl.sema.scope import Scope
 
 REDUCTIONS = ("mean", "sum", "min", "max", "count", "all", "any", "std", "var")
+OF_ALL = ("min", "max", "all", "any")
+"""Reductions that may go over everything: in whatever order, they give the same."""
 UNARY = ("abs", "exp", "log", "sqrt", "relu", "gelu", "silu", "sigmoid", "tanh", "sign", "square")
 TESTS = ("isfinite",)
 PAIRWISE = ("minimum", "maximum")
@@ -70,6 +72,10 @@ def _reduction(op: str) -> Callable[..., Value]:
                 label=f"this is {x.type}",
                 help="compare it with something",
             )
+        if "over" not in args.given and op not in OF_ALL:
+            raise fail(
+                "MI0207", f"`{op}` over which axes?", node.span, label="`over:` is missing", help=_over(x)
+            )
         where = args.tensor("where") if "where" in args.given else None
         if where is not None and where.type.kind != "bool":
             raise fail(
@@ -78,6 +84,14 @@ def _reduction(op: str) -> Callable[..., Value]:
         return tensors.reduce(op, x, args.axes("over"), node.span, where)
 
     return call
+
+
+def _over(x: TensorV) -> str:
+    """How to say what is to go."""
+    names = list(dict.fromkeys(map(str, x.type.axes)))
+    if not names:
+        return "this has no axis: leave the reduction out"
+    return f"write `over: {names[0] if len(names) == 1 else '[' + ', '.join(names) + ']'}`, or some of them"
 
 
 def _unary(op: str) -> Callable[..., Value]:
@@ -206,7 +220,7 @@ def _except(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             args.expr("set").span,
             label="another site",
         )
-    return except_(family, members)
+    return except_(family, members, node.span)
 
 
 def _top(name: str) -> Callable[..., Value]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import MiError, fail
+from midsl.diagnostics.suggest import did_you_mean
 from midsl.graph.info import ModelInfo, SiteRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
@@ -179,7 +180,7 @@ def check_names(t: ast.Type, scope: Scope) -> None:
                 f"there is no unit <{part.unit}>",
                 part.span,
                 label="not a unit",
-                help=f"units are {', '.join(UNITS)}; all else has none",
+                help=did_you_mean(part.unit, UNITS) or f"units are {', '.join(UNITS)}; all else has none",
             )
         if alias is not None and (part.axes or part.unit or part.of):
             help = f"write what `{part.name}` stands for, or an alias of its own"

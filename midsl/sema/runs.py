@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import Label, fail
@@ -335,6 +336,26 @@ def _disjoint(a: ir.Site, b: ir.Site) -> bool:
     return False
 
 
+def _covered(family: SiteV, taken: tuple[SiteV, ...]) -> bool:
+    """Whether each member of a family is taken out, as far as that is known before anything runs."""
+    site, sizes = family.site, family.model.sizes
+    minus = (*site.minus, *(m.site for m in taken))
+
+    def same(m: ir.Site, point: dict[str, int]) -> bool:
+        mine = {a: i for a, i in m.select if a in point or site.index(a) is not None}
+        return all(
+            isinstance(i, ir.Star) or i == (ir.Const(point[a]) if a in point else site.index(a))
+            for a, i in mine.items()
+        )
+
+    if any(same(m, {a: -1 for a in family.stars}) for m in minus):
+        return True
+    if any(a not in sizes for a in family.stars):
+        return False
+    points = product(*(range(sizes[a]) for a in family.stars))
+    return all(any(same(m, dict(zip(family.stars, p, strict=True))) for m in minus) for p in points)
+
+
 def _indices(index: ir.Node | None) -> set[ir.Scalar] | None:
     """The indices that a selection can stand for, where they are known already."""
     if isinstance(index, ir.Const):
@@ -344,9 +365,17 @@ def _indices(index: ir.Node | None) -> set[ir.Scalar] | None:
     return None
 
 
-def except_(family: SiteV, taken: tuple[SiteV, ...]) -> SiteV:
-    """``except(family, set)``: the family without some members."""
+def except_(family: SiteV, taken: tuple[SiteV, ...], span: Span) -> SiteV:
+    """``except(family, set)``: the family without some members; MI0402 if none is left."""
     site = family.site
+    if not family.stars or _covered(family, taken):
+        raise fail(
+            "MI0402",
+            "nothing is left of the family",
+            span,
+            label="all members are taken out" if family.stars else "this is one place, with no members",
+            help='take out some of its members: a swept one, or `z[head: 3]`, or members by name: `z["7.3"]`',
+        )
     minus = tuple(m.site for m in taken)
     new = ir.Site(
         site.model,
