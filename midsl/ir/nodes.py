@@ -28,6 +28,10 @@ from midsl.ir.fits import Fit as Fit
 from midsl.ir.fits import Param as Param
 from midsl.ir.fits import Params as Params
 from midsl.ir.fits import Seen as Seen
+from midsl.ir.sinks import Expect as Expect
+from midsl.ir.sinks import Plot as Plot
+from midsl.ir.sinks import Report as Report
+from midsl.ir.sinks import Save as Save
 from midsl.ir.types import BOOL, INT, SCALAR, Axis, TensorType
 
 # ---------------------------------------------------------------- leaves
@@ -114,6 +118,17 @@ class Column(Node):
 
     part: Node
     name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Member(Node):
+    """Which rows a column gives a label: Bool[batch]; without `label` of each label: Bool[batch, group].
+
+    The labels of the axis `group` are all that the column has, on any side of the data.
+    """
+
+    column: Column
+    label: Scalar = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -310,13 +325,14 @@ class Family(Node):
 
 @dataclass(frozen=True, eq=False)
 class Top(Node):
-    """The `k` largest entries of `score`, a computed domain: ends a stage. Ties: lowest coordinates first.
+    """A computed domain, which ends a stage: the `k` largest entries of `score`, highest first, ties to the
+    lowest coordinates; without `k` those entries of a Bool `score` that are true, in its order.
 
-    The points are in descending order of score; their coordinates are those of `score`'s axes.
+    The coordinates of a point are those of `score`'s axes.
     """
 
     score: Node
-    k: int
+    k: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,58 +362,6 @@ class Coord(Node):
     sweep: Sweep
     index: int = 0
     label: Scalar = None
-
-
-# ---------------------------------------------------------------- sinks
-
-
-@dataclass(frozen=True, eq=False)
-class Report(Node):
-    """A result table: one row per point of the sweeps and axes that are left, with n and se.
-
-    `sweeps` are the free sweep variables of the value, in the order they were written: their columns
-    come first, then the remaining axes in the order of the value's type (`batch` is column `example`).
-    """
-
-    experiment: str
-    name: str
-    value: Node
-    sweeps: tuple[Sweep, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Expect(Node):
-    """A claim: a Bool scalar; `text` is how it was written."""
-
-    experiment: str
-    condition: Node
-    message: str
-    text: str
-
-
-@dataclass(frozen=True, eq=False)
-class Save(Node):
-    """A tensor kept as it is: `value` over its sweeps' axes and its own, as a file of the run."""
-
-    experiment: str
-    name: str
-    value: Node
-    sweeps: tuple[Sweep, ...] = ()
-
-    @property
-    def as_report(self) -> Report:
-        """The same numbers as a table."""
-        return Report(self.experiment, self.name, self.value, self.sweeps, type=self.type, span=self.span)
-
-
-@dataclass(frozen=True, eq=False)
-class Plot(Node):
-    """A picture of a report: `kind` and its channels (channel, axis or column name)."""
-
-    experiment: str
-    kind: str
-    value: Node
-    channels: tuple[tuple[str, str], ...] = ()
 
 
 def sweeps_of(node: Node) -> tuple[Sweep, ...]:

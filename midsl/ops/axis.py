@@ -7,12 +7,13 @@ index into several flattened axes would have no name.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from midsl.ops.elementwise import as_float
-from midsl.ops.named import NT, align, as_axes
+from midsl.ops.named import NT, align, as_axes, joint_sizes
 from midsl.ops.registry import op
 
 Over = str | Sequence[str]
@@ -155,3 +156,17 @@ def top_mask(x: NT, k: int, over: Over) -> NT:
 
 def _orderable(t: Tensor) -> Tensor:
     return t.long() if t.dtype == torch.bool else t.detach()
+
+
+@op("stack")
+def stack(*items: NT, axis: str, labels: object = None) -> NT:
+    """Lay values side by side along a new first axis; `labels`, of its entries, are for the identity alone.
+
+    A number takes the precision of the tensors that it stands beside.
+    """
+    sizes = joint_sizes(*items)
+    sized = [x.data.dtype for x in items if x.axes] or [x.data.dtype for x in items]
+    dtype = reduce(torch.promote_types, sized)
+    if not dtype.is_floating_point and any(x.data.is_floating_point() for x in items):
+        dtype = torch.float64
+    return NT(torch.stack([x.expand(sizes).data.to(dtype) for x in items]), (axis, *sizes))

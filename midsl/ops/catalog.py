@@ -5,7 +5,8 @@
 - ``elementwise``: nothing else;
 - ``along_axis``: the attribute `over` names axes that the result keeps (softmax);
 - ``drop_axis``: `over` names axes that the result loses (norm, argmax);
-- ``contract``: the same with two operands that meet along `over` (dot, kl).
+- ``contract``: the same with two operands that meet along `over` (dot, kl);
+- ``new_axis``: the operands lie side by side along a new axis (stack).
 
 `unit`: "same" is that of the operands, "none" none, "nat" nats. `pad` is what stands in for padding
 along `over`, chosen so that padding changes nothing: 0 for sums, -inf where a softmax or a maximum
@@ -17,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Rule = Literal["elementwise", "along_axis", "drop_axis", "contract"]
+Rule = Literal["elementwise", "along_axis", "drop_axis", "contract", "new_axis"]
 Result = Literal["float", "bool", "int", "same"]
 UnitRule = Literal["same", "none", "nat"]
 INF = float("inf")
@@ -28,7 +29,7 @@ class OpInfo:
     """How an operation is typed.
 
     Attributes:
-        arity: number of operands.
+        arity: number of operands; None: any number.
         rule: what happens to axes.
         result: kind of the result; "same": as the operands (int only if all are int).
         unit: unit of the result.
@@ -36,7 +37,7 @@ class OpInfo:
         pad: value that padding is given along `over`; None where there is no `over`.
     """
 
-    arity: int
+    arity: int | None
     rule: Rule = "elementwise"
     result: Result = "float"
     unit: UnitRule = "none"
@@ -64,6 +65,7 @@ def _table() -> dict[str, OpInfo]:
     for name in ("sign", "square"):
         ops[name] = OpInfo(1, result=same)
     ops["clamp"] = OpInfo(1, result=same, unit=same, attrs=("min", "max"))
+    ops["stack"] = OpInfo(None, "new_axis", result=same, unit=same, attrs=("axis", "labels"))
     ops["where"] = OpInfo(3, result=same, unit=same)
 
     over = ("over",)

@@ -58,7 +58,7 @@ def apply_op(name: str, args: Sequence[NT], attrs: Mapping[str, Any], mask: NT |
     if name not in REGISTRY:
         raise UnknownOp(name)
     info = CATALOG[name]
-    if len(args) != info.arity:
+    if info.arity is not None and len(args) != info.arity:
         raise ValueError(f"{name} takes {info.arity} operands, not {len(args)}")
     if mask is not None:
         if info.pad is None:

@@ -85,7 +85,10 @@ class Domains:
         return family(domain, self.inputs.model(domain.sites[0].model).info)
 
     def _top(self, domain: ir.Top, given: Points | None) -> Points:
-        """The best `k` by descending score, ties to the lowest coordinates; or the choice replayed."""
+        """The best `k` by descending score, ties to the lowest coordinates, or all that hold; or the choice
+
+        that was made, if it is right.
+        """
         sweeps = ir.sweeps_of(domain.score)
         columns, scores = self.table(domain.score, sweeps)
         own = {(axis_of(s, i).name, c) for s in sweeps for i, c in enumerate(s.columns)}
@@ -93,6 +96,11 @@ class Domains:
         names = [c for a in domain.score.tensor_type.names for c in columns if (a, c) in own or a == c]
         coords = zip(*(columns[n] for n in names), strict=True)
         known = {c: s for c, s in zip(coords, scores.tolist(), strict=True) if s == s}
+        if domain.k is None:  # all at which it is true
+            held = [c for c in known if known[c]]
+            if given is not None and set(map(tuple, given)) != set(held):
+                raise fail("MI0704", "the plan's choice is not where the condition holds", domain.span)
+            return held if given is None else given
         best = sorted(known, key=lambda c: (-known[c], c))[: domain.k]
         if given is None:
             return best

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from midsl.oracle.memo import Memo, uses_self
 from midsl.oracle.rows import Rows, both, joined, over_data
 from midsl.oracle.select import along, label_index
 from midsl.oracle.sites import Place, Point, coordinate
+from midsl.oracle.tables import table_of
 
 Typed = Sequence[tuple[NT, TensorType]]
 
@@ -58,12 +58,9 @@ class Oracle:
     # ------------------------------------------------------------ sinks
 
     def report(self, sink: ir.Report) -> tuple[dict[str, list[ir.Scalar]], np.ndarray]:
-        """Return a report as a table: key columns, and one float64 value per row.
-
-        Key columns are those of the free sweeps, then the remaining axes (`batch` is `example`).
-        Padding and rows that cannot be used at a point give no row; a reduction of nothing gives NaN.
-        """
-        return self.table(sink.value, sink.sweeps or ir.sweeps_of(sink.value))
+        """Return a report as a table: key columns, and one float64 value per row (see ``table_of``)."""
+        self.register(sink)
+        return table_of(self, sink.value, sink.sweeps or ir.sweeps_of(sink.value), sink.where)
 
     def expect(self, sink: ir.Expect) -> bool:
         """Return whether a claim holds."""
@@ -75,34 +72,7 @@ class Oracle:
     ) -> tuple[dict[str, list[ir.Scalar]], np.ndarray]:
         """Return any value as a table, as `report`."""
         self.register(node)
-        t = node.tensor_type
-        gone = {(a.name, a.owner): a for a in t.axes}
-        free = [s for s in sweeps if any((a.name, a.owner) in gone for a in s.axes)]
-        swept = {a.name for s in free for a in s.axes}
-        own = tuple(a for a in t.axes if a.name not in swept)
-        keys = {s.digest: [i for i in range(len(s.columns)) if axis_of(s, i).name in t.names] for s in free}
-        columns = [s.columns[i] for s in free for i in keys[s.digest]]
-        columns += ["example" if a.name == "batch" else a.name for a in own]
-        rows: list[tuple[ir.Scalar, ...]] = []
-        values: list[np.ndarray] = []
-        done: set[tuple[ir.Scalar, ...]] = set()
-        for choice in product(*(self.domains.matching(s, gone, {}) for s in free)):
-            head = tuple(p[i] for s, p in zip(free, choice, strict=True) for i in keys[s.digest])
-            if head in done:  # an axis of a sweep was reduced: points that differ along it are one
-                continue
-            done.add(head)
-            point = {s.digest: p for s, p in zip(free, choice, strict=True)}
-            x = self.value(node, point).permute_to([a.name for a in own])
-            mask = self.rows.real(TensorType(axes=own), self.rows.usable(node, point))
-            keep = (
-                mask.expand(x.sizes).data if mask is not None else torch.ones_like(x.data, dtype=torch.bool)
-            )
-            labels = [self.rows.labels(a, x.size(a.name)) for a in own]
-            kept = keep.reshape(-1).numpy()
-            rows += [(*head, *tail) for tail, k in zip(product(*labels), kept, strict=True) if k]
-            values.append(x.data.detach().double().reshape(-1).numpy()[kept])
-        table = {c: [r[i] for r in rows] for i, c in enumerate(columns)}
-        return table, np.concatenate(values) if values else np.zeros(0)
+        return table_of(self, node, sweeps)
 
     def register(self, root: ir.Node) -> None:
         """Note which sites each run is read at, so that it runs once, and which data there is."""
@@ -146,7 +116,7 @@ class Oracle:
             case ir.Self():
                 assert me is not None, "self outside an edit"
                 return me
-            case ir.Column() | ir.Weight() | ir.Draw():
+            case ir.Column() | ir.Member() | ir.Weight() | ir.Draw():
                 return leaf(self.inputs, node, point)
             case ir.Read():
                 return self._place(node.site, node.run, point).read(self._run(node.run, point))

@@ -28,8 +28,10 @@ def literal(value: object) -> Tensor:
     raise fail("MI0301", f"{value!r} is no number")
 
 
-def leaf(inputs: Inputs, node: ir.Column | ir.Weight | ir.Draw, point: Point) -> NT:
-    """A column, a weight or a draw."""
+def leaf(inputs: Inputs, node: ir.Column | ir.Member | ir.Weight | ir.Draw, point: Point) -> NT:
+    """A column, who has a label of it, a weight or a draw."""
+    if isinstance(node, ir.Member):
+        return member(inputs.part(node.column.part), node)  # type: ignore[arg-type]
     if isinstance(node, ir.Weight):
         return weight(inputs.model(node.model), node)
     if isinstance(node, ir.Draw):
@@ -82,6 +84,16 @@ def column(part: Part, node: ir.Column) -> NT:
     if found.kind in ("span", "label"):
         raise fail("MI0301", f"a {found.kind} column is no number", node.span)
     return NT(torch.as_tensor(np.asarray(found.values)), ("batch",))
+
+
+def member(part: Part, node: ir.Member) -> NT:
+    """Which rows a column gives a label, or each of the labels that the node's type has."""
+    values = list(part.columns[node.column.name].values)
+    if node.label is not None:
+        return NT(torch.tensor([v == node.label for v in values]), ("batch",))
+    group = node.tensor_type.axes[-1]
+    assert group.labels is not None
+    return NT(torch.tensor([[v == label for label in group.labels] for v in values]), ("batch", group.name))
 
 
 def weight(model: OracleModel, node: ir.Weight) -> NT:

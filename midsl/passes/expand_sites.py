@@ -1,7 +1,8 @@
 """expand_sites: swept families become explicit, counted points.
 
-Legal always: it only writes out what `*` means for this model and this data. Required: later passes
-and the planner see points, never stars, in the domain of a sweep.
+Legal always: it only writes out what `*` means for this model and this data, and at which points a `where`
+holds that is about coordinates alone. Required: later passes and the planner see points, never stars, in
+the domain of a sweep.
 """
 
 from __future__ import annotations
@@ -14,14 +15,28 @@ from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.types import Axis
 from midsl.passes.base import Outcome
+from midsl.passes.static import points_where
 from midsl.sema.facts import Facts
 
 
 def expand_sites(program: Program, facts: Facts, outcome: Outcome) -> Program:
-    """Replace every `Family` domain by `Points`, in row-major order of its stars."""
+    """Replace every `Family` domain by `Points`, in row-major order of its stars; conditions likewise."""
     users = _parts_of_sweeps(program)
 
     def expand(node: ir.Node) -> ir.Node:
+        if isinstance(node, ir.Sweep) and isinstance(node.domain, ir.Top) and node.domain.k is None:
+            held = points_where(node.domain.score)
+            if held is None:
+                return node
+            if not held:
+                raise fail(
+                    "MI0402",
+                    f"`where` holds at no point of the sweep over `{', '.join(node.columns)}`",
+                    node.domain.score.span,
+                    label="false at all points",
+                )
+            outcome.hits += 1
+            return replace_sweep(node, held)
         if not (isinstance(node, ir.Sweep) and isinstance(node.domain, ir.Family)):
             return node
         points: list[tuple[ir.Scalar, ...]] = []

@@ -32,6 +32,7 @@ def build(program: Program, schedule: Schedule) -> Plan:
     return builder.plan()
 
 
+LEAVES = (ir.Read, ir.Const, ir.Column, ir.Member, ir.Coord, ir.Weight, ir.Param, ir.Draw)
 WRITTEN_OUT = ("attn.scores", "attn.pattern")
 """Sites for which attention is written out, where positions meet in plain sight: such a run goes whole."""
 
@@ -80,6 +81,8 @@ class _Builder:
             for sink in x.sinks:
                 if isinstance(sink, (ir.Report, ir.Save)):
                     self.place(sink.value)
+                    if isinstance(sink, ir.Report) and sink.where is not None:
+                        self.place(sink.where)
                     for s in sink.sweeps:
                         self.choose(s)
                 elif isinstance(sink, ir.Expect):
@@ -364,7 +367,7 @@ class _Builder:
         return known
 
     def _is_fusable(self, node: ir.Node) -> bool:
-        if isinstance(node, (ir.Read, ir.Const, ir.Column, ir.Coord, ir.Weight, ir.Param, ir.Draw)):
+        if isinstance(node, LEAVES):
             return True
         if isinstance(node, ir.Grad) or not isinstance(node, (ir.Apply, ir.Reduce, ir.Select)):
             return False

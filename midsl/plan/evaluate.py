@@ -182,6 +182,9 @@ class Evaluator:
     def _column(self, node: ir.Column, env: Env, memo: dict[str, NT]) -> NT:
         return self._cut(self.rows.column(node), env)
 
+    def _member(self, node: ir.Member, env: Env, memo: dict[str, NT]) -> NT:
+        return self._cut(self.rows.member(node), env)
+
     def _weight(self, node: ir.Weight, env: Env, memo: dict[str, NT]) -> NT:
         return NT(self.inputs.weight(node.model, node.name, node.layer), node.tensor_type.names)
 

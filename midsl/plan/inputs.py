@@ -62,6 +62,20 @@ class Rows:
             self.memo[key] = value
         return self.memo[key]
 
+    def member(self, node: ir.Member) -> NT:
+        """Which rows a column gives a label, Bool [batch], or each of its labels: Bool [batch, group]."""
+        key = ("member", node.digest)
+        if key not in self.memo:
+            part = self.inputs.part(node.column.part)  # type: ignore[arg-type]
+            values = np.asarray(part.columns[node.column.name].values)
+            if node.label is not None:
+                self.memo[key] = NT(torch.from_numpy(values == np.asarray(node.label)), ("batch",))
+            else:
+                group = node.tensor_type.axes[-1]
+                is_each = values[:, None] == np.asarray(group.labels)[None, :]
+                self.memo[key] = NT(torch.from_numpy(is_each), ("batch", group.name))
+        return self.memo[key]
+
     def stretch(self, owner: str, span: str) -> tuple[NT, NT]:
         """Positions of a stretch and which are real: int64 and Bool [batch, pos]."""
         key = ("stretch", owner, span)

@@ -37,6 +37,8 @@ class Results:
         flat = order.data.detach().to(torch.float64).reshape(-1).cpu().numpy()
         columns = self._keys(sink, left, sizes)
         keep = self._real(sink, left, sizes, names)
+        if sink.where is not None:
+            keep &= self.evaluator.grid(sink.where).expand(sizes).data.reshape(-1).numpy()
         n, se = self._counts(sink, sizes, names)
         total = self._rows_total(sink)
         keys: dict[str, list[Key]] = {

@@ -187,7 +187,7 @@ class Session:
     def known(self, step: RunStep) -> bool:
         """Whether the points of a run's stage have been chosen."""
         staged = [r for r in self.plan.runs if r.stage == step.stage and (r.cones or r.rows)]
-        if not all(self.evaluator.domains.known(s) for r in staged for s in r.sweeps):
+        if not all(self.evaluator.domains.known(s) for r in (step, *staged) for s in r.sweeps):
             return False
         return all(d in self.ran for r in staged for g in r.gates for d in runs_read(g))
 

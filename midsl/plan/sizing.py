@@ -30,7 +30,7 @@ class Sizing:
         total = 1
         for a in sweep.domain.score.tensor_type.axes:
             total *= a.size if a.size is not None else self.axis_size(sweep.domain.score, a.name)
-        return min(sweep.domain.k, total)
+        return total if sweep.domain.k is None else min(sweep.domain.k, total)
 
     def axis_size(self, node: ir.Node, name: str) -> int:
         """The size of an axis, from the sweeps and the models under a node."""

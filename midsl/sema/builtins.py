@@ -33,6 +33,7 @@ from midsl.sema.values import (
     TopV,
     Value,
 )
+from midsl.sema.where import condition, groups
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -52,14 +53,7 @@ CONTRACT = {"dot": "dot", "cosine": "cosine", "kl_divergence": "kl", "js_diverge
 
 def _reduction(op: str) -> Callable[..., Value]:
     def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
-        if any(a.name == "by" for a in node.args):
-            raise fail(
-                "MI0601",
-                "not implemented: grouping with `by:`",
-                node.span,
-                help="report per example and group in SQL",
-            )
-        args = Args(e, op, node, scope, ("x", "over", "where"))
+        args = Args(e, op, node, scope, ("x", "over", "where", "by"))
         value = args.value("x")
         if op in ("all", "any") and isinstance(value, ConstV) and isinstance(value.value, bool):
             return value
@@ -76,12 +70,20 @@ def _reduction(op: str) -> Callable[..., Value]:
             raise fail(
                 "MI0207", f"`{op}` over which axes?", node.span, label="`over:` is missing", help=_over(x)
             )
-        where = args.tensor("where") if "where" in args.given else None
-        if where is not None and where.type.kind != "bool":
-            raise fail(
-                "MI0301", "`where` is a truth value", args.expr("where").span, label=f"this is {where.type}"
-            )
-        return tensors.reduce(op, x, args.axes("over"), node.span, where)
+        over = args.axes("over")
+        where = condition(e, args.expr("where"), scope, x.node) if "where" in args.given else None
+        if "by" in args.given:
+            if over is not None and "batch" not in over:
+                raise fail(
+                    "MI0311",
+                    "`by:` groups examples",
+                    args.expr("by").span,
+                    label="this reduction leaves them as they are",
+                    help="name `batch` in `over:`",
+                )
+            group = groups(e, args.expr("by"), scope, x.node, args.expr("by").span)
+            where = group if where is None else apply("and", (where, group), node.span, kind="bool")
+        return tensors.reduce(op, x, over, node.span, where)
 
     return call
 

@@ -45,6 +45,8 @@ class Context:
     trees: dict[SourceFile, ast.Module] = field(default_factory=dict)
     swept_self: tuple[Axis, ...] = ()
     """The axes that `self` has from the sweeps of the site it stands for."""
+    late: dict[Span, ColumnV] = field(default_factory=dict)
+    """Late-bound columns, by where they are written, of which it is known what data they are of."""
     _call_sites: dict[SourceFile, dict[int, int]] = field(default_factory=dict)
     watch: dict[Span, Value] | None = None  # what each expression came to, where somebody asks: an editor
 

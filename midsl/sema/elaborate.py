@@ -20,7 +20,7 @@ from midsl.sema.lenses import lens_field
 from midsl.sema.models import blocks_field, model_field, module_side
 from midsl.sema.scope import Scope
 from midsl.sema.select import index_tensor
-from midsl.sema.sites import index_blocks, index_site, read
+from midsl.sema.sites import index_blocks, index_site, read, site_field
 from midsl.sema.values import (
     BlocksV,
     ColumnV,
@@ -46,6 +46,7 @@ from midsl.sema.values import (
     ViewV,
 )
 from midsl.sema.views import index_view, read_view
+from midsl.sema.where import is_label, one_of
 from midsl.sema.written import LAMBDA
 from midsl.source import Span
 from midsl.syntax import ast
@@ -99,7 +100,8 @@ class Elaborator:
         return ConstV(node.value)
 
     def eval_LateColumn(self, node: ast.LateColumn, scope: Scope) -> Value:
-        return LateV(node.name, node.span)
+        known = self.ctx.late.get(node.span)
+        return known if known is not None else LateV(node.name, node.span)
 
     def eval_All(self, node: ast.All, scope: Scope) -> Value:
         return ConstV("*")
@@ -192,13 +194,11 @@ class Elaborator:
         if node.op == "|":
             return SitesV((*_sites(left, node.left.span), *_sites(right, node.right.span)))
         if node.op == "in":
-            if (
-                isinstance(left, ConstV)
-                and isinstance(right, ListV)
-                and all(isinstance(i, ConstV) for i in right.items)
-            ):
+            if not isinstance(right, ListV):
+                raise fail("MI0301", "`in` looks in a list", node.right.span, label=f"this is a {right.kind}")
+            if isinstance(left, ConstV) and all(isinstance(i, ConstV) for i in right.items):
                 return ConstV(left in right.items)
-            raise fail("MI0601", "not implemented: `in` on anything but a literal and a list", node.span)
+            return one_of(self.ctx, left, right, node.span)
         if node.op in ("and", "or"):
             if isinstance(left, ConstV) and isinstance(right, ConstV):
                 _need_truth(left, node.left.span)
@@ -221,9 +221,14 @@ class Elaborator:
             if not (isinstance(tol, ConstV) and isinstance(tol.value, (int, float))):
                 raise fail("MI0301", "a tolerance is a number", node.within.span)
             within = float(tol.value)
-        return tensors.compare(
-            node.op, self.eval(node.left, scope), self.eval(node.right, scope), node.span, within
-        )
+        left, right = self.eval(node.left, scope), self.eval(node.right, scope)
+        for label, other in ((left, right), (right, left)):
+            if isinstance(label, ColumnV) and label.column_kind == "label" and node.op in ("==", "!="):
+                same = is_label(self.ctx, label, other, node.span)
+                if node.op == "==":
+                    return same
+                return tensors.apply("not", (same,), node.span, kind="bool")
+        return tensors.compare(node.op, left, right, node.span, within)
 
     def eval_Cond(self, node: ast.Cond, scope: Scope) -> Value:
         test = self.eval(node.test, scope)
@@ -253,8 +258,8 @@ class Elaborator:
             return self.data_field(base, name, node.span, span)
         if isinstance(base, PartV):
             return ctx.column(base, name, node.span)
-        if isinstance(base, SiteV) and name == "model":
-            return base.model
+        if isinstance(base, SiteV):
+            return site_field(base, name, node.span)
         if isinstance(base, LensV):
             return lens_field(self, base, name, node.span)
         if isinstance(base, SpaceV):

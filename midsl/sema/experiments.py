@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from midsl.diagnostics.model import MiError, fail
@@ -15,9 +16,10 @@ from midsl.sema.calls import bind
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.modules import LoadedModule, lazy_binding
 from midsl.sema.scope import Lazy, Scope
-from midsl.sema.sweeps import Swept, elaborate_sweep
-from midsl.sema.tensors import as_tensor
+from midsl.sema.sweeps import Swept, elaborate_clause, joint_sweep
+from midsl.sema.tensors import as_tensor, join_axes
 from midsl.sema.values import ConstV, PoisonError, RunV, TensorV, Value
+from midsl.sema.where import condition
 from midsl.syntax import ast
 
 PLOT_KINDS = ("heatmap", "line", "bar", "scatter", "histogram")
@@ -78,10 +80,9 @@ class Body:
         if isinstance(stmt, ast.Binding):
             self._name(stmt.name, lazy_binding(self.e, stmt, self.scope), stmt)
         elif isinstance(stmt, ast.Sweep):
+            joint = self._joint(stmt, stmt.where) if stmt.where is not None else None
             for clause in stmt.clauses:
-                self._name(clause.name, self._clause(clause), clause)
-            if stmt.where is not None:
-                raise fail("MI0601", "not implemented: `where` on a sweep", stmt.where.span)
+                self._name(clause.name, self._clause(clause, joint), clause)
         elif isinstance(stmt, ast.Report) and stmt.value is not None:
             value = stmt.value
             self._name(
@@ -90,11 +91,31 @@ class Body:
                 stmt,
             )
 
-    def _clause(self, clause: ast.SweepClause) -> Lazy:
+    def _joint(self, stmt: ast.Sweep, where: ast.Expr) -> Callable[[], dict[str, Swept]]:
+        """The variables of a `sweep ... where`, worked out together once one of them is used."""
+        found: list[dict[str, Swept]] = []
+
+        def make() -> dict[str, Swept]:
+            if not found:
+                found.append({})  # who asks after a refusal hears no more of it
+                scope = self.scope.child({})
+                clauses = []
+                for c in stmt.clauses:
+                    clauses.append(elaborate_clause(self.e, c, scope))
+                    scope.names[c.name] = clauses[-1].alone.value
+                found[0] = joint_sweep(self.e, clauses, where, scope)
+            if not found[0]:
+                raise PoisonError
+            return found[0]
+
+        return make
+
+    def _clause(self, clause: ast.SweepClause, joint: Callable[[], dict[str, Swept]] | None) -> Lazy:
         def make() -> Value:
-            swept = elaborate_sweep(self.e, clause, self.scope)
+            swept = joint()[clause.name] if joint else elaborate_clause(self.e, clause, self.scope).alone
+            known = [s.sweep for s in self.swept.values()]
             taken = {a.name: n for n, s in self.swept.items() for a in s.sweep.axes}
-            for axis in swept.sweep.axes:
+            for axis in swept.sweep.axes if swept.sweep not in known else ():
                 if axis.name in taken:
                     raise fail(
                         "MI0313",
@@ -139,8 +160,6 @@ class Body:
         return self.e.eval(node, self.scope)
 
     def _report(self, stmt: ast.Report) -> None:
-        if stmt.where is not None:
-            raise fail("MI0601", "not implemented: `where` on a report", stmt.where.span)
         if stmt.name in self.reports:
             raise PoisonError  # said when its name was declared
         value = self._value(ast.Name(stmt.name, span=stmt.span))
@@ -149,7 +168,8 @@ class Body:
             raise fail("MI0312", "a report holds numbers", span, label=f"this is a {value.kind}")
         tensor = as_tensor(value, span)
         sweeps = self._free_sweeps(tensor.node)
-        report = ir.Report(self.name, stmt.name, tensor.node, sweeps, type=SINK, span=stmt.span)
+        where = self._report_where(stmt.where, tensor) if stmt.where is not None else None
+        report = ir.Report(self.name, stmt.name, tensor.node, sweeps, where, type=SINK, span=stmt.span)
         columns = key_columns(report)
         for c in columns:
             if columns.count(c) > 1 or c in RESERVED_COLUMNS:
@@ -163,6 +183,21 @@ class Body:
                 )
         self.reports[stmt.name] = report
         self.sinks.append(report)
+
+    def _report_where(self, where: ast.Expr, value: TensorV) -> ir.Node:
+        """Which rows of a report there are: a truth value of some of its own axes."""
+        found = condition(self.e, where, self.scope, value.node)
+        join_axes([value.node, found.node], where.span)
+        more = [str(a) for a in found.type.axes if a.name not in value.type.names]
+        if more:
+            raise fail(
+                "MI0302",
+                f"the report has no `{more[0]}`",
+                where.span,
+                label=f"a truth value for each {', '.join(more)}",
+                help=f"reduce it: `any(..., over: {more[0]})`",
+            )
+        return found.node
 
     def _save(self, stmt: ast.Save) -> None:
         name = stmt.name or (stmt.value.id if isinstance(stmt.value, ast.Name) else None)
@@ -192,8 +227,8 @@ class Body:
     def _free_sweeps(self, node: ir.Node) -> tuple[ir.Sweep, ...]:
         """The sweeps that a value depends on, in the order written."""
         free = ir.sweeps_of(node)
-        order = [s.sweep for s in self.swept.values() if s.sweep in free]
-        return tuple(sorted(order, key=lambda s: list(self.sweeps).index(s.name)))
+        written = [self.swept[n].sweep for n in self.sweeps if n in self.swept]
+        return tuple(dict.fromkeys([s for s in written if s in free] + list(free)))
 
     def _expect(self, stmt: ast.Expect) -> None:
         value = self._value(stmt.condition)

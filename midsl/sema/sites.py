@@ -196,6 +196,26 @@ def _members(value: SiteV, items: list[tuple[str | None, Value, Span]]) -> Sites
     return SitesV(tuple(members))
 
 
+def site_field(value: SiteV, name: str, span: Span) -> Value:
+    """``site.model``, and where along an axis a site is: ``h.layer`` of a swept head."""
+    if name == "model":
+        return value.model
+    index = value.site.index(name)
+    if isinstance(index, ir.Coord):
+        return TensorV(index)
+    if isinstance(index, ir.Const) and isinstance(index.value, int):
+        return ConstV(index.value)
+    single = [a for a, i in value.site.select if isinstance(i, (ir.Coord, ir.Const)) and _single(i)]
+    raise fail(
+        "MI0205",
+        f"a site has no field `{name}`",
+        span,
+        label=f"it is at one {', one '.join(single)}" if single else "it is at no single layer or head",
+        help=did_you_mean(name, ["model", *single])
+        or "`.model`, or an axis along which it is one: `h.layer` of a swept head",
+    )
+
+
 def resolve(site: ir.Site, part: PartV, ctx: Context) -> ir.Site:
     """The site on given data: late-bound columns become columns of that part."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, Kind, PlainType, TensorType
 from midsl.sema.lenses import make_lens
-from midsl.sema.tensors import apply
+from midsl.sema.tensors import apply, as_tensor
 from midsl.sema.values import (
     BlocksV,
     ConstV,
@@ -45,7 +45,35 @@ class Swept:
     value: Value
 
 
-def elaborate_sweep(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Swept:
+@dataclass(frozen=True)
+class Clause:
+    """What one clause walks, before it is known whether it is a sweep of its own or part of a joint one.
+
+    Attributes:
+        columns, axes, domain: as of `ir.Sweep`.
+        value: the variable's value in a sweep whose columns from a given one on are this clause's.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    domain: ir.Node
+    value: Callable[[ir.Sweep, int], Value]
+    span: Span
+
+    @property
+    def sweep(self) -> ir.Sweep:
+        """The sweep over this clause alone."""
+        return ir.Sweep(self.name, self.columns, self.axes, self.domain, type=SWEEP, span=self.span)
+
+    @property
+    def alone(self) -> Swept:
+        """The variable of a sweep over this clause alone."""
+        sweep = self.sweep
+        return Swept(sweep, self.value(sweep, 0))
+
+
+def elaborate_clause(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Clause:
     """One clause ``name in source [as prefix]``."""
     source = e.eval(clause.source, scope)
     prefix = f"{clause.prefix}_" if clause.prefix else ""
@@ -75,6 +103,63 @@ def elaborate_sweep(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Swe
     )
 
 
+def joint_sweep(e: Elaborator, clauses: Sequence[Clause], where: ast.Expr, scope: Scope) -> dict[str, Swept]:
+    """The variables of clauses at the points where a condition holds: one sweep for those that it names.
+
+    `scope` has each of them swept on its own. The condition may be known now (`i < j`), or take runs: then
+    the points are chosen while running.
+    """
+    variables = {c.name: c.alone for c in clauses}
+    condition = as_tensor(e.eval(where, scope), where.span)
+    if condition.type.kind != "bool":
+        raise fail(
+            "MI0301",
+            "`where` is a truth value",
+            where.span,
+            label=f"this is {condition.type}",
+            help="compare it with something: `i < j`",
+        )
+    free = ir.sweeps_of(condition.node)
+    named = [c for c in clauses if variables[c.name].sweep in free]
+    own = {a for c in named for a in c.axes}
+    left = [a for a in condition.type.axes if a not in own]
+    if left or not named:
+        names = ", ".join(f"`{a}`" for a in left)
+        raise fail(
+            "MI0301",
+            "`where` on a sweep is one truth value for each of its points",
+            where.span,
+            label=f"this has one for each {names}" if left else "this is the same for all points",
+            help=f"reduce it: `mean(x, over: {left[0]})`" if left else "name a swept variable in it",
+        )
+    joint = "_".join(c.name for c in named)
+    columns = tuple(n for c in named for n in c.columns)
+    domain = ir.Top(_in_order(condition, named).node, None, type=DOMAIN, span=where.span)
+    sweep = ir.Sweep(joint, columns, (Axis(joint, f"sweep:{joint}"),), domain, type=SWEEP, span=where.span)
+    found: dict[str, Swept] = {}
+    at = 0
+    for c in clauses:
+        if c in named:
+            found[c.name] = Swept(sweep, c.value(sweep, at))
+            at += len(c.columns)
+        else:
+            found[c.name] = variables[c.name]
+    return found
+
+
+def _in_order(condition: TensorV, clauses: Sequence[Clause]) -> TensorV:
+    """The condition with its axes in the order of the clauses, which is that of a point's coordinates."""
+    order = tuple(a.name for c in clauses for a in c.axes)
+    if condition.type.names == order:
+        return condition
+    span = condition.node.span
+    here = [TensorV(_coord(c.sweep, 0, "int", span)) for c in clauses]
+    every = [apply("eq", (x, x), span, kind="bool") for x in here]
+    for x in (*every[1:], condition):
+        every[0] = apply("and", (every[0], x), span, kind="bool")
+    return every[0]
+
+
 def _coord(sweep: ir.Sweep, index: int, kind: Kind, span: Span) -> ir.Coord:
     return ir.Coord(sweep, index, type=TensorType(kind, sweep.axes), span=span)
 
@@ -87,7 +172,7 @@ def _named(site: ir.Site) -> list[str]:
     ]
 
 
-def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Swept:
+def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Clause:
     first = members[0]
     names = _named(first.site)
     if not names:
@@ -122,23 +207,19 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Sw
         domain = ir.Points(points, type=DOMAIN, span=span)
         if not dense:
             axes = (replace(axes[0], size=len(points)),)
-    sweep = ir.Sweep(name, columns, axes, domain, type=SWEEP, span=span)
     starred = (
         {a for m in members for a, i in m.site.select if isinstance(i, ir.Star)} if dense else set(names)
     )
 
-    def index(a: str, i: ir.Node) -> ir.Node:
-        return _coord(sweep, names.index(a), "int", span) if a in starred else i
+    def member(sweep: ir.Sweep, at: int) -> Value:
+        def index(a: str, i: ir.Node) -> ir.Node:
+            return _coord(sweep, at + names.index(a), "int", span) if a in starred else i
 
-    select = tuple((a, index(a, i)) for a, i in first.site.select)
-    site = ir.Site(
-        first.site.model,
-        first.site.name,
-        select,
-        type=first.site.type,
-        span=span,
-    )
-    return Swept(sweep, replace(first, site=site))
+        site = first.site
+        select = tuple((a, index(a, i)) for a, i in site.select)
+        return replace(first, site=ir.Site(site.model, site.name, select, type=site.type, span=span))
+
+    return Clause(name, columns, axes, domain, member, span)
 
 
 def _axis(value: SiteV, name: str, prefix: str, var: str) -> Axis:
@@ -158,7 +239,7 @@ def _axis(value: SiteV, name: str, prefix: str, var: str) -> Axis:
     return Axis(prefix + name, owner, size, tuple(range(size)) if size is not None else None)
 
 
-def _values(name: str, prefix: str, items: tuple[Value, ...], span: Span) -> Swept:
+def _values(name: str, prefix: str, items: tuple[Value, ...], span: Span) -> Clause:
     if not items:
         raise fail("MI0402", "there is nothing to sweep over", span, label="an empty list")
     literals = []
@@ -177,12 +258,15 @@ def _values(name: str, prefix: str, items: tuple[Value, ...], span: Span) -> Swe
         raise fail("MI0405", "one value stands twice in what is swept", span)
     axis = Axis(prefix + name, f"sweep:{name}", len(literals), tuple(literals))
     points = ir.Points(tuple((v,) for v in literals), type=DOMAIN, span=span)
-    sweep = ir.Sweep(name, (prefix + name,), (axis,), points, type=SWEEP, span=span)
     kind: Kind = "int" if type(literals[0]) is int else "bool" if type(literals[0]) is bool else "float"
-    return Swept(sweep, TensorV(_coord(sweep, 0, kind, span)))
+
+    def value(sweep: ir.Sweep, at: int) -> Value:
+        return TensorV(_coord(sweep, at, kind, span))
+
+    return Clause(name, (prefix + name,), (axis,), points, value, span)
 
 
-def _layers(name: str, prefix: str, blocks: BlocksV, span: Span) -> Swept:
+def _layers(name: str, prefix: str, blocks: BlocksV, span: Span) -> Clause:
     size = blocks.model.sizes.get("layer")
     owner = blocks.model.owner + (f":{prefix}" if prefix else "")
     axis = Axis(prefix + "layer", owner, size, tuple(range(size)) if size is not None else None)
@@ -190,37 +274,42 @@ def _layers(name: str, prefix: str, blocks: BlocksV, span: Span) -> Swept:
     family = ir.Family(
         (ir.Site(blocks.model.node, "resid_pre", star, type=PlainType("Site")),), type=DOMAIN, span=span
     )
-    sweep = ir.Sweep(name, (prefix + "layer",), (axis,), family, type=SWEEP, span=span)
-    return Swept(sweep, TensorV(_coord(sweep, 0, "int", span)))
+
+    def value(sweep: ir.Sweep, at: int) -> Value:
+        return TensorV(_coord(sweep, at, "int", span))
+
+    return Clause(name, (prefix + "layer",), (axis,), family, value, span)
 
 
-def _lenses(name: str, prefix: str, lenses: LensesV, span: Span) -> Swept:
+def _lenses(name: str, prefix: str, lenses: LensesV, span: Span) -> Clause:
     labels = tuple(lenses.members)
     axis = Axis(prefix + name, f"sweep:{name}", len(labels), labels)
     points = ir.Points(tuple((x,) for x in labels), type=DOMAIN, span=span)
-    sweep = ir.Sweep(name, (prefix + name,), (axis,), points, type=SWEEP, span=span)
 
-    def whichever(pick: Callable[[LensV], Map]) -> Map:
-        def call(x: TensorV) -> TensorV:
-            found: TensorV | None = None
-            for label, member in lenses.members.items():
-                value = pick(member)(x)
-                if found is None:
-                    found = value
-                    continue
-                here = ir.Coord(sweep, 0, label, type=TensorType("bool", sweep.axes), span=span)
-                found = apply("where", (TensorV(here), value, found), span)
-            assert found is not None
-            return found
+    def member(sweep: ir.Sweep, at: int) -> Value:
+        def whichever(pick: Callable[[LensV], Map]) -> Map:
+            def call(x: TensorV) -> TensorV:
+                found: TensorV | None = None
+                for label, lens in lenses.members.items():
+                    value = pick(lens)(x)
+                    if found is None:
+                        found = value
+                        continue
+                    here = ir.Coord(sweep, at, label, type=TensorType("bool", sweep.axes), span=span)
+                    found = apply("where", (TensorV(here), value, found), span)
+                assert found is not None
+                return found
 
-        return call
+            return call
 
-    first = next(iter(lenses.members.values()))
-    encode, decode = whichever(lambda m: m.encode), whichever(lambda m: m.decode)
-    return Swept(sweep, make_lens(first.at, first.source, encode, decode, {}, span))
+        first = next(iter(lenses.members.values()))
+        encode, decode = whichever(lambda m: m.encode), whichever(lambda m: m.decode)
+        return make_lens(first.at, first.source, encode, decode, {}, span)
+
+    return Clause(name, (prefix + name,), (axis,), points, member, span)
 
 
-def _codes(name: str, prefix: str, view: ViewV, span: Span) -> Swept:
+def _codes(name: str, prefix: str, view: ViewV, span: Span) -> Clause:
     """``sweep f in sae.code[feature: *]``, ``[feature: [3, 5]]``: one feature at a time."""
     code, index = view.lens.code, view.index
     if code is None or index is None or isinstance(index, ir.Coord):
@@ -243,22 +332,29 @@ def _codes(name: str, prefix: str, view: ViewV, span: Span) -> Swept:
     own = prefix + code.name if prefix else f"{code.name}@{name}"
     axis = Axis(own, f"sweep:{name}", len(chosen), chosen)
     points = ir.Points(tuple((i,) for i in chosen), type=DOMAIN, span=span)
-    sweep = ir.Sweep(name, (prefix + code.name,), (axis,), points, type=SWEEP, span=span)
-    return Swept(sweep, replace(view, index=_coord(sweep, 0, "int", span)))
+
+    def feature(sweep: ir.Sweep, at: int) -> Value:
+        return replace(view, index=_coord(sweep, at, "int", span))
+
+    return Clause(name, (prefix + code.name,), (axis,), points, feature, span)
 
 
-def _computed(name: str, prefix: str, top: TopV, span: Span) -> Swept:
-    axis = Axis(prefix + name, f"sweep:{name}", top.node.k)
-    if top.site is None:
-        sweep = ir.Sweep(name, (prefix + name,), (axis,), top.node, type=SWEEP, span=span)
-        return Swept(sweep, TensorV(_coord(sweep, 0, "int", span)))
+def _computed(name: str, prefix: str, top: TopV, span: Span) -> Clause:
+    axes = (Axis(prefix + name, f"sweep:{name}", top.node.k),)
+    found = top.site
     score = top.node.score.tensor_type.names
-    columns = tuple(prefix + n for n in score)
-    sweep = ir.Sweep(name, columns, (axis,), top.node, type=SWEEP, span=span)
-    site = top.site.site
-    select = tuple(
-        (a, _coord(sweep, score.index(a), "int", span) if isinstance(i, ir.Star) else i)
-        for a, i in site.select
-    )
-    point = ir.Site(site.model, site.name, select, site.minus, type=site.type, span=span)
-    return Swept(sweep, replace(top.site, site=point))
+
+    def value(sweep: ir.Sweep, at: int) -> Value:
+        if found is None:
+            return TensorV(_coord(sweep, at, "int", span))
+        site = found.site
+        select = tuple(
+            (a, _coord(sweep, at + score.index(a), "int", span) if isinstance(i, ir.Star) else i)
+            for a, i in site.select
+        )
+        return replace(
+            found, site=ir.Site(site.model, site.name, select, site.minus, type=site.type, span=span)
+        )
+
+    columns = (prefix + name,) if found is None else tuple(prefix + n for n in score)
+    return Clause(name, columns, axes, top.node, value, span)

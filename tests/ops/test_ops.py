@@ -228,7 +228,7 @@ OVER = {n: dict.fromkeys(i.attrs, 2) | {"over": "i"} for n, i in CATALOG.items()
 
 @pytest.mark.parametrize("name", OVER)
 def test_padding_is_as_good_as_absence(name: str) -> None:
-    short = [NT(rand(2, 3), ("b", "i")) for _ in range(CATALOG[name].arity)]
+    short = [NT(rand(2, 3), ("b", "i")) for _ in range(CATALOG[name].arity or 2)]
     pad = torch.full((2, 2), 1e6, dtype=torch.float64)
     long = [NT(torch.cat([x.data, pad], 1), x.axes) for x in short]
     mask = NT(torch.tensor([True] * 3 + [False] * 2), ("i",))
@@ -254,8 +254,11 @@ SMOOTH = [
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradient(name: str) -> None:
     info = CATALOG[name]
-    attrs: dict[str, Any] = {a: {"over": "i", "k": 2, "min": 0.3, "max": 1.5}[a] for a in info.attrs}
-    data = [(rand(2, 4).abs() + 0.2).requires_grad_() for _ in range(info.arity)]
+    attrs: dict[str, Any] = {
+        a: {"over": "i", "k": 2, "min": 0.3, "max": 1.5, "axis": "new", "labels": (1, 2)}[a]
+        for a in info.attrs
+    }
+    data = [(rand(2, 4).abs() + 0.2).requires_grad_() for _ in range(info.arity or 2)]
 
     def f(*xs: Tensor) -> Tensor:
         return apply_op(name, [NT(x, ("b", "i")) for x in xs], attrs).data
@@ -270,12 +273,27 @@ def test_gradients_do_not_leak_out_of_padding() -> None:
         if info.result == "int":
             continue
         data = torch.tensor([[0.3, -0.2, math.inf], [math.nan, 1.0, 2.0]], dtype=torch.float64)
-        xs = [data.clone().requires_grad_() for _ in range(info.arity)]
+        xs = [data.clone().requires_grad_() for _ in range(info.arity or 2)]
         out = apply_op(name, [NT(x, ("b", "i")) for x in xs], attrs, mask).data
         total = out[0] if out[0].dim() == 0 else out[0, :2].sum()
         for slope in torch.autograd.grad(total, xs):
             assert slope[0].isfinite().all(), name
             assert slope[0, 2] == 0, name
+
+
+def test_stack_lays_values_along_a_new_axis() -> None:
+    x = NT(torch.ones(2, 3), ("b", "i"))
+    got = run(
+        "stack",
+        x,
+        NT(torch.tensor([5.0, 6.0]), ("b",)),
+        NT(torch.tensor(7, dtype=torch.float64), ()),
+        axis="k",
+    )
+    assert got.axes == ("k", "b", "i") and got.data.dtype == torch.float32
+    assert got.data[:, 1, 0].tolist() == [1, 6, 7]
+    whole = run("stack", NT(torch.tensor(1), ()), NT(torch.tensor(0.5, dtype=torch.float64), ()), axis="k")
+    assert whole.data.tolist() == [1.0, 0.5]
 
 
 def test_put_replaces_one_entry_along_an_axis() -> None:
