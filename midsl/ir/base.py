@@ -6,28 +6,31 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
-from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.source import NO_SPAN, Span
 
+_quoted = json.encoder.encode_basestring_ascii
+T = TypeVar("T")
 Scalar = int | float | str | bool | None
 Json = Scalar | tuple["Json", ...]
 
 
-def _encode(value: object) -> Any:
-    """Turn an attribute into something JSON can hold, children by digest."""
+def _encode(value: object) -> str:
+    """An attribute as JSON, children by digest."""
+    if type(value) is str:
+        return _quoted(value)
     if isinstance(value, Node):
-        return {"node": value.digest}
+        return f'{{"node":"{value.digest}"}}'
     if isinstance(value, tuple):
-        return [_encode(v) for v in value]
+        return f"[{','.join(map(_encode, value))}]"
     if isinstance(value, Axis):
-        return {"axis": [value.name, value.owner, value.span]}
+        return f'{{"axis":[{_quoted(value.name)},{_quoted(value.owner)},{_quoted(value.span)}]}}'
     if isinstance(value, float):
-        return {"float": value.hex()}
-    if value is None or isinstance(value, (int, str, bool)):
-        return value
+        return f'{{"float":"{value.hex()}"}}'
+    if isinstance(value, (bool, int, type(None))):
+        return json.dumps(value)
     raise TypeError(f"{type(value).__name__} cannot be an attribute of an IR node")
 
 
@@ -47,6 +50,28 @@ def _nodes_in(value: object) -> Iterator[Node]:
             yield from _nodes_in(v)
 
 
+_CONTENT: dict[type, tuple[str, ...]] = {}
+
+
+def content_of(kind: type[Node]) -> tuple[str, ...]:
+    """The fields of a class of nodes that make up its identity."""
+    known = _CONTENT.get(kind)
+    if known is None:
+        known = _CONTENT[kind] = tuple(f.name for f in fields(kind) if f.name not in ("type", "span"))
+    return known
+
+
+class once(Generic[T]):
+    """``cached_property`` without its lock, which costs more than most of what nodes remember."""
+
+    def __init__(self, make: Callable[[Any], T]) -> None:
+        self.make, self.name, self.__doc__ = make, make.__name__, make.__doc__
+
+    def __get__(self, node: object, kind: type) -> T:
+        value = node.__dict__[self.name] = self.make(node)
+        return value
+
+
 @dataclass(frozen=True, eq=False)
 class Node:
     """Base of IR nodes; `type` and `span` are not part of the identity."""
@@ -54,33 +79,28 @@ class Node:
     type: TensorType | PlainType = field(default=PlainType("?"), kw_only=True)
     span: Span = field(default=NO_SPAN, kw_only=True, repr=False)
 
-    @cached_property
+    @once
     def digest(self) -> str:
-        content = [type(self).__name__]
-        content += [_encode(getattr(self, f.name)) for f in self._content_fields()]
-        text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+        content = [_encode(getattr(self, name)) for name in content_of(type(self))]
+        text = f"[{','.join((_quoted(type(self).__name__), *content))}]"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    @classmethod
-    def _content_fields(cls) -> tuple[Any, ...]:
-        return tuple(f for f in fields(cls) if f.name not in ("type", "span"))
-
-    @cached_property
+    @once
     def children(self) -> tuple[Node, ...]:
         """The nodes this one is built from, in order, with repeats."""
-        return tuple(n for f in self._content_fields() for n in _nodes_in(getattr(self, f.name)))
+        return tuple(n for name in content_of(type(self)) for n in _nodes_in(getattr(self, name)))
 
     def map_children(self, f: Callable[[Node], Node]) -> Node:
         """Return this node with `f` applied to each child; itself if nothing changed."""
         changed = {}
-        for fl in self._content_fields():
-            old = getattr(self, fl.name)
+        for name in content_of(type(self)):
+            old = getattr(self, name)
             new = _rebuild(old, f)
             if new != old:
-                changed[fl.name] = new
+                changed[name] = new
         if not changed:
             return self
-        values = {fl.name: getattr(self, fl.name) for fl in self._content_fields()}
+        values = {name: getattr(self, name) for name in content_of(type(self))}
         return type(self)(**{**values, **changed}, type=self.type, span=self.span)
 
     @property

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from midsl.ir import nodes as ir
+from midsl.ir.base import content_of
 from midsl.ir.program import Program
 
 
@@ -29,11 +30,11 @@ def print_program(program: Program) -> str:
 
 def _node(node: ir.Node, numbers: dict[str, int]) -> str:
     parts = [type(node).__name__.lower()]
-    for f in node._content_fields():
-        value = getattr(node, f.name)
-        if value in ((), None, "") or (f.name == "origin" and value == 0):
+    for name in content_of(type(node)):
+        value = getattr(node, name)
+        if value in ((), None, "") or (name == "origin" and value == 0):
             continue
-        parts.append(f"{f.name}={_value(value, numbers)}")
+        parts.append(f"{name}={_value(value, numbers)}")
     return " ".join(parts) + f" : {node.type}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -98,13 +98,8 @@ def check_source(
         ctx.bag.items[:] = [d for d in ctx.bag.items if d.code.startswith("MI01")]
     ctx.bag.items[:] = [_with_names(d, ctx) for d in ctx.bag.items]
     stem = Path(source.name).stem
-    program = Program(
-        stem,
-        tuple(experiments),
-        _inputs(ctx.models, experiments),
-        _inputs(ctx.datas, experiments),
-        _inputs(ctx.fits, experiments),
-    )
+    models, datas, fits = _inputs(experiments, ctx.models, ctx.datas, ctx.fits)
+    program = Program(stem, tuple(experiments), models, datas, fits)
     return Checked(None if ctx.bag.errors else program, ctx.bag, ctx, module)
 
 
@@ -152,13 +147,13 @@ def _unknown_params(tree: ast.Module, ctx: Context) -> None:
             )
 
 
-def _inputs(names: Mapping[str, str], experiments: Sequence[Experiment]) -> tuple[tuple[str, ir.Node], ...]:
-    found: dict[str, ir.Node] = {}
-    for x in experiments:
-        for n in ir.walk(*x.roots):
-            if n.digest in names:
-                found[n.digest] = n
-    return tuple((names[d], n) for d, n in found.items())
+def _inputs(
+    experiments: Sequence[Experiment], *kinds: Mapping[str, str]
+) -> Iterator[tuple[tuple[str, ir.Node], ...]]:
+    """The models, data sets and fits that experiments use, by the names of their bindings."""
+    used = {n.digest: n for n in ir.walk(*(root for x in experiments for root in x.roots))}
+    for names in kinds:
+        yield tuple((names[d], n) for d, n in used.items() if d in names)
 
 
 def check_text(

@@ -57,10 +57,13 @@ class Elaborator:
 
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
+        self.forms: dict[type[ast.Expr], Callable[[Any, Scope], Value]] = {}
 
     def eval(self, node: ast.Expr, scope: Scope) -> Value:
         """The value of an expression."""
-        method: Callable[[Any, Scope], Value] = getattr(self, "eval_" + type(node).__name__.rstrip("_"))
+        method = self.forms.get(type(node))
+        if method is None:
+            method = self.forms[type(node)] = getattr(self, "eval_" + type(node).__name__.rstrip("_"))
         self.ctx.spend(1, node.span)
         value = method(node, scope)
         if isinstance(value, Poison):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
@@ -114,7 +115,7 @@ def _label(axis: Axis, item: Value, span: Span) -> ir.Scalar:
 
 def late_part(node: ir.Node, name: str, span: Span, ctx: Context):  # type: ignore[no-untyped-def]
     """The one data part that the runs under an expression are on (MI0505 if there is not just one)."""
-    parts = {n.data.digest: n.data for n in ir.walk(node) if isinstance(n, ir.Forward) and _direct(node, n)}
+    parts = {r.data.digest: r.data for r in _direct(node)}
     if len(parts) == 1:
         return ctx.parts[next(iter(parts))]
     why = "nothing here is on a run" if not parts else f"{len(parts)} different data parts are in play"
@@ -127,8 +128,8 @@ def late_part(node: ir.Node, name: str, span: Span, ctx: Context):  # type: igno
     )
 
 
-def _direct(root: ir.Node, run: ir.Forward) -> bool:
-    """Whether a run is read by the expression itself, not only inside another run's edits."""
+def _direct(root: ir.Node) -> Iterator[ir.Forward]:
+    """The runs that an expression reads itself, and not only inside another run's edits."""
     seen: set[str] = set()
     stack = [root]
     while stack:
@@ -137,12 +138,8 @@ def _direct(root: ir.Node, run: ir.Forward) -> bool:
             continue
         seen.add(node.digest)
         if isinstance(node, ir.Forward):
-            if node == run:
-                return True
-            continue
-        if isinstance(node, (ir.Read, ir.Grad)):
+            yield node
+        elif isinstance(node, (ir.Read, ir.Grad)):
             stack.append(node.run)
-            continue
-        if not isinstance(node, ir.Sweep):
+        elif not isinstance(node, (ir.Sweep, ir.Column)):
             stack.extend(node.children)
-    return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -86,10 +87,8 @@ def check(value: Value, t: ast.Type, s: Signature) -> Value:
         return _column(value, t, s)
     if t.name in _CLASSES:
         return _of_kind(value, _CLASSES[t.name])
-    other = {"String": _string, "Axis": _axis, "Axes": _axis, "Data": _data, "Site": _site, "Sites": _sites}
-    other |= {"Lens": _lens, "Basis": _lens}
-    if t.name in other:
-        return other[t.name](value, t, s)
+    if t.name in _CHECKS:
+        return _CHECKS[t.name](value, t, s)
     alias = _alias(t, s.scope)
     return check(value, alias.type, replace(s, scope=alias.scope))
 
@@ -342,6 +341,18 @@ def declared(t: ast.Type, scope: Scope, at: Span | None = None) -> Label:
     alias = scope.find(t.name) if isinstance(t, ast.TypeRef) else None
     stands = f": it stands for {written(alias.type)}" if isinstance(alias, TypeV) else ""
     return Label(t.span, f"written here{stands}") if at is None else Label(at, f"declared here{stands}")
+
+
+_CHECKS: dict[str, Callable[[Value, ast.TypeRef, Signature], Value]] = {
+    "String": _string,
+    "Axis": _axis,
+    "Axes": _axis,
+    "Data": _data,
+    "Site": _site,
+    "Sites": _sites,
+    "Lens": _lens,
+    "Basis": _lens,
+}
 
 
 def _brought(scope: Scope) -> list[Axis]:

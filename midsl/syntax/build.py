@@ -45,15 +45,21 @@ class AstBuilder:
         self.docs = docs
         self.errors: list[int] = []
         self._heights: dict[int, int] = {}  # of expressions, by identity
+        self._methods: dict[str, Callable[[Children, Span], Any]] = {}  # by action
 
     def reduce(self, action: str, children: Children, span: Span) -> Any:
-        method: Callable[[Children, Span], Any] = getattr(self, "on_" + action.rstrip("_"))
+        method = self._methods.get(action)
+        if method is None:
+            method = self._methods[action] = getattr(self, "on_" + action.rstrip("_"))
         node = method(children, span)
         return self._bounded(node, children, span) if isinstance(node, ast.Expr) else node
 
     def _bounded(self, node: ast.Expr, children: Children, span: Span) -> ast.Expr:
         """Cut an expression that is taller than later walks can climb: `1 + 1 + 1 + ...` opens no bracket."""
-        height = 1 + max((self._heights.get(id(c), 0) for c in children), default=0)
+        height, known = 1, self._heights
+        for c in children:
+            if (below := known.get(id(c), 0)) >= height:
+                height = below + 1
         if height > _TALLEST:
             if not any(span.start <= e <= span.end for e in self.errors):
                 self.errors.append(span.start)

@@ -42,27 +42,31 @@ class Machine:
             return token.keyword
         return token.type
 
-    def feed(self, token: Token) -> bool:
-        """Take one token; False (and nothing but harmless reductions done) if it does not fit here."""
-        kind = self.read(token)
-        if not self.accepts(kind):
+    def feed(self, token: Token, kind: str = "") -> bool:
+        """Take one token, read as `kind`; False (and nothing done) if it does not fit."""
+        kind = kind or self.read(token)
+        rows, rules, states = self.tables.states, self.tables.rules, self.states
+        if rows[states[-1]].get(kind, -1) < 0 and not self.accepts(kind):
             return False
-        rows, rules = self.tables.states, self.tables.rules
         while True:
-            if kind == END and self.states[-1] == self.tables.end:
+            if kind == END and states[-1] == self.tables.end:
                 return True
-            step = rows[self.states[-1]][kind]
+            step = rows[states[-1]][kind]
             if step >= 0:
-                self.states.append(step)
+                states.append(step)
                 self.values.append((token, token.start, token.end))
                 self.last = token.end
                 return True
-            self._reduce(rules[-1 - step])
+            rule = rules[-1 - step]
+            if rule.passes and type(self.values[-1][0]) is not _Inline:
+                states[-1] = self.tables.chain(states[-2], states[-1], kind)
+            else:
+                self._reduce(rule)
 
     def accepts(self, kind: str, depth: int | None = None, first: tuple[str, ...] = ()) -> bool:
         """Whether a terminal fits, once the stack is cut to `depth` states and `first` is taken."""
         stack = self.states[:depth]
-        return all(self._shifts(stack, k) for k in (*first, kind))
+        return all(self._shifts(stack, k) for k in first) and self._shifts(stack, kind)
 
     def _shifts(self, stack: list[int], kind: str) -> bool:
         """Take a terminal on a bare stack of states; the stack is the caller's to throw away."""
@@ -77,6 +81,9 @@ class Machine:
                 stack.append(step)
                 return True
             rule = rules[-1 - step]
+            if rule.passes:
+                stack[-1] = self.tables.chain(stack[-2], stack[-1], kind)
+                continue
             if rule.size:
                 del stack[-rule.size :]
             stack.append(rows[stack[-1]][rule.origin])
@@ -96,27 +103,29 @@ class Machine:
         return self.values[-1][0]
 
     def _reduce(self, rule: Rule) -> None:
-        size = rule.size
-        parts = self.values[len(self.values) - size :]
-        if size:
-            del self.values[-size:]
-            del self.states[-size:]
-        start, end = (parts[0][1], parts[-1][2]) if size else (self.last, self.last)
+        size, values, states = rule.size, self.values, self.states
         children: list[Any] = [None] * rule.nones[0]
-        for (value, _, _), keep, nones in zip(parts, rule.keep, rule.nones[1:], strict=True):
-            if isinstance(value, _Inline):
-                children.extend(value)
-            elif keep:
-                children.append(value)
-            children.extend([None] * nones)
+        if size:
+            parts = values[-size:]
+            start, end = parts[0][1], parts[-1][2]
+            del values[-size:], states[-size:]
+            for (value, _, _), (keep, nones) in zip(parts, rule.slots, strict=True):
+                if type(value) is _Inline:
+                    children += value
+                elif keep:
+                    children.append(value)
+                if nones:
+                    children += [None] * nones
+        else:
+            start = end = self.last
         if rule.inline:
             value = _Inline(children)
         elif rule.single and len(children) == 1:
             value = children[0]
         else:
             value = self.builder.reduce(rule.action, children, Span(self.source, start, end))
-        self.states.append(self.tables.states[self.states[-1]][rule.origin])
-        self.values.append((value, start, end))
+        states.append(self.tables.states[states[-1]][rule.origin])
+        values.append((value, start, end))
 
 
 def _is_terminal(symbol: str) -> bool:

@@ -41,6 +41,9 @@ def parse(source: SourceFile, bag: Bag) -> ast.Module | None:
     return _Parser(source, bag).run()
 
 
+_OPENERS = STATEMENTS | DECLARATIONS - {"fn"}
+
+
 class _Parser:
     def __init__(self, source: SourceFile, bag: Bag) -> None:
         self.source = source
@@ -67,18 +70,17 @@ class _Parser:
         while True:
             token = self.tokens[at]
             kind = self.machine.read(token)
-            if token.text in STATEMENTS and kind == "NAME":
+            if token.keyword and kind == "NAME" and token.text in STATEMENTS:
                 self.confused = at, self.machine.expected()
             # At the start of a line `fn name` declares, also where a function value could stand.
             misplaced = token.hard and token.text == "fn" and not self.machine.accepts("_EXPERIMENT")
-            if not misplaced and self.machine.feed(token):
+            if not misplaced and self.machine.feed(token, kind):
                 if token.type == END:
                     break
                 if len(self.machine.states) > _DEEPEST:
                     self._too_deep(token)
                     return None
-                opens = token.text in STATEMENTS or token.text in DECLARATIONS - {"fn"}
-                token.hard |= opens and kind == token.keyword
+                token.hard |= kind == token.keyword and token.text in _OPENERS
                 at += 1
                 continue
             if token.type != ERROR:

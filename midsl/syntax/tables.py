@@ -48,6 +48,16 @@ class Rule:
     inline: bool
     single: bool
 
+    @cached_property
+    def slots(self) -> tuple[tuple[bool, int], ...]:
+        """Per symbol, whether it is kept, and how many absent optionals stand behind it."""
+        return tuple(zip(self.keep, self.nones[1:], strict=True))
+
+    @cached_property
+    def passes(self) -> bool:
+        """Whether it hands on the one value it takes, whatever that is."""
+        return self.single and self.size == 1 and self.keep[0] and not any(self.nones)
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -71,6 +81,22 @@ class Tables:
     keywords: dict[str, str]
     reserved: frozenset[str]
     texts: dict[str, str]
+
+    @cached_property
+    def chains(self) -> dict[tuple[int, int, str], int]:
+        """Chains of reductions that hand a value on, from an atom up to an expression: see `chain`."""
+        return {}
+
+    def chain(self, below: int, top: int, kind: str) -> int:
+        """The state that `top` becomes before a terminal by reductions that only hand its value on."""
+        key = (below, top, kind)
+        found = self.chains.get(key)
+        if found is None:
+            found = top
+            while (step := self.states[found].get(kind, 0)) < 0 and self.rules[-1 - step].passes:
+                found = self.states[below][self.rules[-1 - step].origin]
+            self.chains[key] = found
+        return found
 
     @cached_property
     def lexer(self) -> re.Pattern[str]:

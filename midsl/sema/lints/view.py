@@ -27,14 +27,26 @@ class Finding:
 
 def walk(node: object) -> Iterator[ast.Node]:
     """Every node below (and with) one, parents first; tuples are walked through."""
-    if isinstance(node, tuple):
-        for item in node:
-            yield from walk(item)
-    elif isinstance(node, ast.Node):
-        yield node
-        for f in fields(node):
-            if f.name not in ("span", "name_span"):
-                yield from walk(getattr(node, f.name))
+    todo = [node]
+    while todo:
+        here = todo.pop()
+        if isinstance(here, ast.Node):
+            yield here
+            todo.extend([getattr(here, name) for name in _parts(type(here))])
+        elif isinstance(here, tuple):
+            todo.extend(here[::-1])
+
+
+_PARTS: dict[type, tuple[str, ...]] = {}
+
+
+def _parts(kind: type[ast.Node]) -> tuple[str, ...]:
+    """The fields of a class of nodes that may hold nodes, the last one first."""
+    known = _PARTS.get(kind)
+    if known is None:
+        names = [f.name for f in fields(kind) if f.name not in ("span", "name_span", "docs")]
+        known = _PARTS[kind] = tuple(reversed(names))
+    return known
 
 
 def callee(expr: ast.Node | None) -> str:
