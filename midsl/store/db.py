@@ -8,7 +8,7 @@ text can be run that nobody has read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
-from midsl.store.importer import pending, scan, schema_version, sync
+from midsl.store.importer import Pending, pending, scan, schema_version, sync
 from midsl.store.lock import locked
 from midsl.store.parts import CONFIG
 from midsl.store.record import RunRecord
@@ -101,18 +101,17 @@ class Store:
             self._remove()
         return self.import_runs(warnings)
 
-    def query(self, sql: str) -> QueryResult:
-        """Answer an SQL statement, importing first what the database lacks.
+    def query(self, sql: str, parameters: Mapping[str, Any] | None = None) -> QueryResult:
+        """Answer an SQL statement, importing first what the database lacks; `parameters` are its ``$name``s.
 
         Raises:
             MI0801: another process keeps the database open.
             MI0802: DuckDB refuses the statement; the message is DuckDB's own.
             MI0803: there is no store.
         """
-        notes = self._catch_up()
-        with self._connect(**_SHUT) as con:
+        with self.reading() as (con, notes):
             try:
-                con.execute(sql)
+                con.execute(sql, parameters)
                 described = con.description or []
                 zoned = [d[0] for d in described if str(d[1]) == "TIMESTAMP WITH TIME ZONE"]
                 if zoned:  # Python could hold it only with a package that midsl does not need
@@ -153,19 +152,34 @@ class Store:
                 help="`midsl run SPEC` makes one; --store DIR names another place",
             )
 
-    def _catch_up(self) -> list[Diagnostic]:
-        """Import what is missing; where that cannot be done now, say how much is missing."""
+    @contextmanager
+    def reading(self, **more: Any) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[Diagnostic]]]:
+        """Open the database to ask it, importing first what it lacks; and say what it still lacks.
+
+        Nothing outside the database can be reached, except what `more` (settings of DuckDB) allows.
+
+        Raises:
+            MI0801: another process keeps the database open. MI0803: there is no store.
+        """
         self._must_exist()
-        if not self.path.exists():
+        if self.path.exists():
+            found, problems = scan(self.root / "runs")
+            with self._connect(**_SHUT, **more) as con:
+                current = schema_version(con) == SCHEMA_VERSION
+                todo = pending(con, found) if current else None
+                if todo is not None and not todo:
+                    yield con, problems
+                    return
+            notes = self._catch_up(todo, problems)
+        else:
             warnings = Bag()
             self.import_runs(warnings)
-            return warnings.items
-        found, problems = scan(self.root / "runs")
-        with self._connect(**_SHUT) as con:
-            current = schema_version(con) == SCHEMA_VERSION
-            todo = pending(con, found) if current else None
-        if todo is not None and not todo:
-            return problems
+            notes = warnings.items
+        with self._connect(**_SHUT, **more) as con:
+            yield con, notes
+
+    def _catch_up(self, todo: Pending | None, problems: list[Diagnostic]) -> list[Diagnostic]:
+        """Import what is missing; where that cannot be done now, say how much is missing."""
         warnings = Bag()
         try:
             Store(self.root, min(self.patience, 2.0)).import_runs(warnings)
@@ -196,7 +210,7 @@ class Store:
             raise self._in_use(str(error)) from error
 
     @contextmanager
-    def _connect(self, **config: bool | str) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connect(self, **config: Any) -> Iterator[duckdb.DuckDBPyConnection]:
         con = self._retry(lambda: duckdb.connect(self.path, config={**CONFIG, **config}))
         try:
             yield con

@@ -18,9 +18,12 @@ import duckdb
 from midsl.diagnostics.model import Diagnostic, fail
 from midsl.store.lock import is_locked
 from midsl.store.record import digest, json_text
-from midsl.store.schema import RUN_TABLES, SCHEMA_VERSION, ddl
-from midsl.store.views import forget_views, make_views, views_are_current
+from midsl.store.schema import MEASURED, PART_TABLES, RUN_TABLES, SCHEMA_VERSION, ddl, quote, table_of
+from midsl.store.views import columns_of, forget_views, make_views, views_are_current
 from midsl.store.writer import LOCK, MANIFEST, MANIFEST_FORMAT
+
+_PARTS = "read_parquet($files, union_by_name = true)"
+"""Parts of one table; each has the columns that its rows fill."""
 
 DIED = "the process ended before the run did"
 
@@ -176,16 +179,29 @@ def _import(con: duckdb.DuckDBPyConnection, run: Found) -> None:
         for part in stage["parts"]:
             files.setdefault(part["table"], []).append(str(run.folder / "parts" / part["file"]))
             expected[part["table"]] = expected.get(part["table"], 0) + part["rows"]
-    for table, paths in files.items():
-        if table not in RUN_TABLES:
-            raise ValueError(f"it has a part for an unknown table `{table}`")
+    for part_table, paths in files.items():
+        if part_table not in PART_TABLES:
+            raise ValueError(f"it has a part for an unknown table `{part_table}`")
+        table = table_of(part_table)
+        if table == MEASURED:
+            _widen(con, paths)
         con.execute(
-            f"INSERT INTO {table} BY NAME SELECT {run_id} AS run_id, * FROM read_parquet($files)",
+            f"INSERT INTO {table} BY NAME SELECT {run_id} AS run_id, * FROM {_PARTS}",
             {"files": paths},
         )
         got = con.execute(f"SELECT count(*) FROM {table} WHERE run_id = {run_id}").fetchone()
-        if got is None or got[0] != expected[table]:
-            raise ValueError(f"`{table}` has {got and got[0]} rows where its manifest says {expected[table]}")
+        if got is None or got[0] != expected[part_table]:
+            says = f"{got and got[0]} rows where its manifest says {expected[part_table]}"
+            raise ValueError(f"`{part_table}` has {says}")
+
+
+def _widen(con: duckdb.DuckDBPyConnection, paths: list[str]) -> None:
+    """Give the table a column for each axis that these parts have and no run before had."""
+    found = con.execute(f"DESCRIBE SELECT * FROM {_PARTS}", {"files": paths}).fetchall()
+    for name in {row[0] for row in found} - columns_of(con, MEASURED):
+        if name not in PART_TABLES["measurements"]:
+            raise ValueError(f"it has measurements along an unknown axis `{name}`")
+        con.execute(f"ALTER TABLE {MEASURED} ADD COLUMN {quote(name)} {PART_TABLES['measurements'][name]}")
 
 
 def _import_manifest(con: duckdb.DuckDBPyConnection, run_id: int, run: Found) -> None:

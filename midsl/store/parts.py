@@ -1,4 +1,4 @@
-"""Python rows -> in-memory DuckDB tables -> Parquet files.
+"""Python rows -> numpy arrays -> Parquet files.
 
 DuckDB reads a dict of numpy arrays and writes Parquet by itself, so that neither pyarrow nor
 pandas is needed; `executemany`, a thousand times slower, is used nowhere.
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from midsl.store.lock import commit
 from midsl.store.record import json_text
 from midsl.store.rows import Key, ResultTable
-from midsl.store.schema import AXES, PART_TABLES, create_table, literal, quote
+from midsl.store.schema import AXES, PART_TABLES, literal, quote
 
 CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # DuckDB shares the process with torch, and must never reach for the network.
@@ -37,10 +37,10 @@ def array_of(values: Sequence[Any], sql_type: str) -> NDArray[Any]:
         out = np.empty(len(values), dtype=object)
         out[:] = [None if v is None else str(v) for v in values]
         return out
-    mask = np.fromiter((v is None for v in values), bool, len(values))
     dtype = _DTYPES[sql_type]
-    if not mask.any():
+    if None not in values:
         return np.asarray(values, dtype=dtype)
+    mask = np.fromiter((v is None for v in values), bool, len(values))
     return np.ma.masked_array(np.asarray([0 if v is None else v for v in values], dtype=dtype), mask=mask)
 
 
@@ -71,12 +71,16 @@ def key_schema(table: ResultTable) -> list[dict[str, Any]]:
 
 
 class Parts:
-    """The in-memory tables of one stage."""
+    """The rows of one stage, by table, as selections from arrays; nothing is copied before they are written.
+
+    A part has only the columns that its rows fill: those it lacks are NULL once it is imported.
+    """
 
     def __init__(self) -> None:
         self._con = duckdb.connect(":memory:", config=CONFIG)
-        for name, columns in PART_TABLES.items():
-            self._con.execute(create_table(name, columns))
+        self._frames = 0
+        self._selects: dict[str, list[str]] = {}
+        self._rows: dict[str, int] = {}
 
     def __enter__(self) -> Parts:
         return self
@@ -90,36 +94,36 @@ class Parts:
             return
         columns = PART_TABLES[table]
         frame = {
-            f"c{i}": array_of(values, of)
-            for i, (values, of) in enumerate(zip(zip(*rows, strict=True), columns.values(), strict=True))
+            name: array_of(values, of)
+            for (name, of), values in zip(columns.items(), zip(*rows, strict=True), strict=True)
         }
-        self._insert(f"INSERT INTO {table} SELECT * FROM frame", frame)
+        picked = [f"{quote(name)}::{of} AS {quote(name)}" for name, of in columns.items()]
+        self._select(table, frame, picked, len(rows))
 
     def add_result(self, table: ResultTable) -> None:
         """Add one report: its rows to `measurements`, what describes it to `reports`."""
         schema = key_schema(table)
         described = (table.experiment, table.report, table.unit, json_text(schema), len(table), table.n_total)
         self.add("reports", [described])
+        if not len(table):
+            return
         frame: dict[str, NDArray[Any]] = {
             "value": np.ma.masked_array(table.value, mask=np.isnan(table.value)),
             "n": np.asarray(table.n, dtype=np.int64),
             "se": np.ma.masked_array(table.se, mask=np.isnan(table.se)),
         }
-        picked, extra = ["value", "n", "se"], []
+        picked = [f"{literal(table.experiment)} AS experiment", f"{literal(table.report)} AS report"]
+        extra = []
         for i, (key, values) in enumerate(zip(schema, table.keys.values(), strict=True)):
             frame[f"k{i}"] = array_of(values, key["type"])
             if key["own"]:
-                picked.append(f"k{i} AS {quote(key['name'])}")
+                picked.append(f"k{i}::{AXES[key['name']]} AS {quote(key['name'])}")
             else:
                 extra.append(f"{quote(key['name'])} := k{i}")
+        picked += ["value", "n", "se"]
         if extra:
             picked.append(f"struct_pack({', '.join(extra)})::VARIANT AS extra")
-        picked += ["$experiment AS experiment", "$report AS report"]
-        self._insert(
-            f"INSERT INTO measurements BY NAME SELECT {', '.join(picked)} FROM frame",
-            frame,
-            {"experiment": table.experiment, "report": table.report},
-        )
+        self._select("measurements", frame, picked, len(table))
 
     def write(self, folder: Path, prefix: str, metadata: dict[str, str]) -> list[dict[str, Any]]:
         """Write each table that has rows to ``folder/prefix-table.parquet``; returns table, file, rows.
@@ -128,26 +132,19 @@ class Parts:
         """
         written = []
         about = ", ".join(f"{quote(k)}: {literal(v)}" for k, v in metadata.items())
-        for table in PART_TABLES:
-            found = self._con.execute(f"SELECT count(*) FROM {table}").fetchone()
-            rows = found[0] if found else 0
-            if not rows:
-                continue
+        for table, selects in self._selects.items():
             final = folder / f"{prefix}-{table}.parquet"
             tmp = final.with_name(f".{final.name}.{os.getpid()}.tmp")
             self._con.execute(
-                f"COPY {table} TO {literal(str(tmp))} "
+                f"COPY ({' UNION ALL BY NAME '.join(selects)}) TO {literal(str(tmp))} "
                 f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{about}}})"
             )
             commit(tmp, final)
-            written.append({"table": table, "file": final.name, "rows": rows})
+            written.append({"table": table, "file": final.name, "rows": self._rows[table]})
         return written
 
-    def _insert(
-        self, sql: str, frame: dict[str, NDArray[Any]], parameters: dict[str, str] | None = None
-    ) -> None:
-        self._con.register("frame", frame)
-        try:
-            self._con.execute(sql, parameters)
-        finally:
-            self._con.unregister("frame")
+    def _select(self, table: str, frame: dict[str, NDArray[Any]], picked: list[str], rows: int) -> None:
+        self._frames += 1
+        self._con.register(f"frame{self._frames}", frame)
+        self._selects.setdefault(table, []).append(f"SELECT {', '.join(picked)} FROM frame{self._frames}")
+        self._rows[table] = self._rows.get(table, 0) + rows

@@ -1,12 +1,13 @@
 """The tables of ``results.duckdb``: one place that says which columns there are.
 
-`measurements` is one long table with a typed column per common axis (NULL: does not apply); keys
-without a column of their own go to `extra`. It has no primary key: rows are replaced a run at a
-time, and a key would cost three times the time and four times the bytes. Small things that are
-looked at rather than filtered are JSON.
+`measurements` is one long view with a typed column per common axis (NULL: does not apply); keys
+without a column of their own go to `extra`. The table under it, `measured`, has columns for only those
+axes that some run of the store has, for a column of NULLs costs as much to fill as any other. It has
+no primary key: rows are replaced a run at a time, and a key would cost three times the time and four
+times the bytes. Small things that are looked at rather than filtered are JSON.
 
-The same definitions make the in-memory tables that a run's Parquet parts are written from, so a
-part always fits the table that it is imported into.
+The same definitions give the columns of a run's Parquet parts their types, so a part always fits the
+table that it is imported into.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 AXES: dict[str, str] = {
     **dict.fromkeys(("layer", "head", "pos", "example", "batch", "feature", "neuron"), "BIGINT"),
@@ -144,8 +145,17 @@ MANIFEST_TABLES: dict[str, dict[str, str]] = {
     },
 }
 
-RUN_TABLES = (*MANIFEST_TABLES, *PART_TABLES)
+MEASURED = "measured"
+MEASURED_ALWAYS = ("experiment", "report", "value", "n", "se")
+"""What holds the rows of ``measurements`` parts, and its columns before any run needs more."""
+
+RUN_TABLES = (*MANIFEST_TABLES, *(t for t in PART_TABLES if t != "measurements"), MEASURED)
 """Every table that has a `run_id`."""
+
+
+def table_of(part: str) -> str:
+    """Return the table that a part's rows go to."""
+    return MEASURED if part == "measurements" else part
 
 
 def quote(name: str) -> str:
@@ -186,7 +196,9 @@ def ddl() -> list[str]:
     statements = [create_table("specs", {"spec_hash": "VARCHAR", "name": "VARCHAR", "source": "VARCHAR"})]
     for name, columns in (MANIFEST_TABLES | PART_TABLES).items():
         run_id = "INTEGER PRIMARY KEY" if name == "runs" else "INTEGER"
-        statements.append(create_table(name, {"run_id": run_id, **columns}))
+        if name == "measurements":
+            columns = {c: columns[c] for c in MEASURED_ALWAYS}
+        statements.append(create_table(table_of(name), {"run_id": run_id, **columns}))
     statements.append(create_table("meta", {"key": "VARCHAR", "value": "VARCHAR"}))
     statements.append(f"INSERT INTO meta VALUES ('schema_version', '{SCHEMA_VERSION}')")
     return statements

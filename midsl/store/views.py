@@ -12,7 +12,7 @@ import json
 import duckdb
 
 from midsl.store.rows import VALUE_COLUMNS
-from midsl.store.schema import AXES, key_in_sql, literal, quote
+from midsl.store.schema import AXES, MEASURED, PART_TABLES, key_in_sql, literal, quote
 
 COMPLETED = ("done", "failed_checks", "partial")
 """Statuses whose rows the views show; rows of other runs stay in `measurements`."""
@@ -73,6 +73,22 @@ def _shared() -> list[str]:
     ]
 
 
+def _measurements(con: duckdb.DuckDBPyConnection) -> str:
+    """The view that has a column for every axis, whichever of them the table has."""
+    held = columns_of(con, MEASURED)
+    picked = [
+        quote(c) if c in held else f"NULL::{kind} AS {quote(c)}"
+        for c, kind in PART_TABLES["measurements"].items()
+    ]
+    return f"CREATE OR REPLACE VIEW measurements AS SELECT run_id, {', '.join(picked)} FROM {MEASURED}"
+
+
+def columns_of(con: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+    """Return the names of a table's columns."""
+    rows = con.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = ?", [table]).fetchall()
+    return {name for (name,) in rows}
+
+
 def make_views(con: duckdb.DuckDBPyConnection) -> None:
     """Drop all views and make those that the runs in the store call for.
 
@@ -83,7 +99,7 @@ def make_views(con: duckdb.DuckDBPyConnection) -> None:
     ).fetchall():
         if schema != "main":
             con.execute(f"DROP SCHEMA {quote(schema)} CASCADE")
-    for statement in _shared():
+    for statement in (_measurements(con), *_shared()):
         con.execute(statement)
     reports = con.execute(
         "SELECT l.spec, p.experiment, p.report, p.keys, p.run_id "

@@ -162,22 +162,22 @@ def test_an_import_killed_half_way_is_done_again(store: Store, ran: Ran, where: 
 
 def test_processes_that_write_and_import_at_once_lose_nothing(store: Store) -> None:
     code = """
-store.patience = 30
-for i in range(3):
+store.patience = 120
+for i in range(2):
     w = begin(sys.argv[2])
     w.stage("one", [rows("a")])
     w.finish("done", 0)
     store.import_runs()
     assert len(store.query(f'SELECT value FROM "{sys.argv[2]}/e".a').rows) == 500
 """
-    workers = [start(store, code, f"spec{i}") for i in range(3)]
-    assert [w.wait(timeout=120) for w in workers] == [0, 0, 0]
+    workers = [start(store, code, f"spec{i}") for i in range(8)]
+    assert [w.wait(timeout=300) for w in workers] == [0] * 8
     for w in workers:
         assert w.stdout is not None
         w.stdout.close()
     assert store.import_runs() == 0
-    assert store.query("SELECT count(*), count(DISTINCT run_id) FROM measurements").rows == [(4500, 9)]
-    assert store.query("SELECT count(*) FROM latest_results").rows == [(1500,)]
+    assert store.query("SELECT count(*), count(DISTINCT run_id) FROM measurements").rows == [(8000, 16)]
+    assert store.query("SELECT count(*) FROM latest_results").rows == [(4000,)]
 
 
 OPEN = "import duckdb; con = duckdb.connect(store.path, read_only={}); hang()"

@@ -11,7 +11,7 @@ from midsl.diagnostics.model import MiError
 from midsl.store.db import Store
 from midsl.store.rows import Artifact, Key, ResultTable
 from midsl.store.views import view_name
-from tests.store.samples import Ran, table
+from tests.store.samples import Ran, record, table
 
 
 def code(error: pytest.ExceptionInfo[MiError]) -> str:
@@ -184,3 +184,20 @@ def test_reports_that_clash_are_refused_and_nothing_is_staged(store: Store, ran:
 def test_an_artifact_has_one_content() -> None:
     with pytest.raises(MiError):
         Artifact("plot", "x")
+
+
+def test_stages_and_reports_of_one_run_have_axes_of_their_own(store: Store) -> None:
+    writer = store.begin(record())
+    writer.stage("a", [table("a", "x", {"layer": [0, 1]}), table("a", "y", {"pos": [5], "alpha": [0.5]})])
+    writer.stage("b", [table("b", "z", {"dose": [0.25]}), table("b", "none", {"feature": [], "odd": []})])
+    writer.finish("done", 0)
+    assert store.import_runs() == 1
+    assert store.query(
+        "SELECT layer, pos, dose, feature, extra.alpha::DOUBLE, value FROM measurements"
+    ).rows == [
+        (0, None, None, None, None, 0.0),
+        (1, None, None, None, None, 1.0),
+        (None, 5, None, None, 0.5, 0.0),
+        (None, None, 0.25, None, None, 0.0),
+    ]
+    assert store.query("FROM b.none").columns == ["feature", "odd", "value", "n", "se"]

@@ -18,6 +18,7 @@ from midsl.source import SourceFile, Span
 from midsl.store.db import Store
 from midsl.store.record import DatasetRecord, ModelRecord, PlanRecord, environment, uuid7
 from midsl.store.rows import Artifact, CellRow, CheckRow
+from midsl.store.schema import SCHEMA_VERSION
 from tests.store.samples import Ran, record, table
 
 
@@ -249,6 +250,26 @@ def test_a_newer_store_is_refused(store: Store, ran: Ran) -> None:
         with pytest.raises(MiError) as error:
             ask()
         assert code(error) == "MI0806" and "version 99" in str(error.value)
+
+
+def test_a_store_as_schema_1_left_it_migrates(store: Store, ran: Ran) -> None:
+    """The folders of format 1 are kept as they were written then; the database is made again from them."""
+    here = Path(__file__).parent
+    shutil.copytree(here / "format1", store.root / "runs")
+    with duckdb.connect(store.path) as con:
+        con.execute((here / "schema1.sql").read_text())
+    assert [r["status"] for r in store.runs()] == ["done"]
+    assert store.query("FROM e.effect ORDER BY ALL").rows == [
+        (layer, head, 2.0 * layer + head, 7, None) for layer in (0, 1) for head in (0, 1)
+    ]
+    assert store.query("FROM e.dosed").rows == [(0, 0.5, 0.0, 7, None), (1, None, 1.0, 7, None)]
+    assert store.query("SELECT passed, observed FROM checks").rows == [(True, "2 and 1")]
+    assert store.query("SELECT value FROM meta WHERE key = 'schema_version'").rows == [(str(SCHEMA_VERSION),)]
+    ran(table("new", keys={"dose": [0.5], "src_pos": [3]}, value=[1.0]))  # axes that no run had so far
+    assert store.query(
+        "SELECT dose, src_pos, layer, value FROM measurements WHERE experiment = 'new'"
+    ).rows == [(0.5, 3, None, 1.0)]
+    assert len(store.query("FROM measurements").rows) == 7
 
 
 def test_an_older_store_is_made_again(store: Store, ran: Ran) -> None:
