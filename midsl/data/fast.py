@@ -115,7 +115,11 @@ def gpt2_bpe(encoder: str | Path, merges: str | Path, bos: bool = False) -> Fast
         model = lib.models.BPE(vocab=vocab, merges=[p for p in pairs if p])
     except Exception as error:  # the library raises bare exceptions of its own
         files = f"{encoder} and {merges}"
-        raise fail("MI0510", f"{files} are not a byte-level BPE vocabulary: {_line(error)}") from error
+        raise fail(
+            "MI0510",
+            f"{files} are not a byte-level BPE vocabulary: {_line(error)}",
+            help="give the files as they are published: encoder.json and vocab.bpe",
+        ) from error
     backend = lib.Tokenizer(model)
     backend.pre_tokenizer = lib.pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = lib.decoders.ByteLevel()
@@ -123,7 +127,11 @@ def gpt2_bpe(encoder: str | Path, merges: str | Path, bos: bool = False) -> Fast
     if end is not None:
         backend.add_special_tokens(["<|endoftext|>"])
     elif bos:
-        raise fail("MI0511", f"{encoder} has no token <|endoftext|> to begin a row with")
+        raise fail(
+            "MI0511",
+            f"{encoder} has no token <|endoftext|> to begin a row with",
+            help="leave `bos` out, or give a vocabulary that has it",
+        )
     return FastTokenizer(backend, end if bos else None, end)
 
 

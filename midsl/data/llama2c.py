@@ -131,7 +131,11 @@ def llama2c_tokenizer(bin: str | Path) -> Llama2cTokenizer:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise fail("MI0504", f"cannot read the tokenizer {path}: {error.strerror}") from error
+        raise fail(
+            "MI0504",
+            f"cannot read the tokenizer {path}: {error.strerror}",
+            help="paths are relative to the folder of the spec",
+        ) from error
     vocab, scores, at = [], [], 4
     longest = struct.unpack_from("<i", raw)[0] if len(raw) >= 4 else 0
     while at < len(raw):

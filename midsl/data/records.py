@@ -74,5 +74,9 @@ def _parquet(path: Path) -> list[Record]:
             names = [d[0] for d in done.description or []]
             rows = done.fetchall()
     except duckdb.Error as error:
-        raise fail("MI0504", f"cannot read {path}: {str(error).splitlines()[0]}") from error
+        raise fail(
+            "MI0504",
+            f"cannot read {path}: {str(error).splitlines()[0]}",
+            help="paths are relative to the folder of the spec; .csv, .jsonl and .parquet can be read",
+        ) from error
     return [{k: v for k, v in zip(names, row, strict=True) if v is not None} for row in rows]

@@ -142,7 +142,7 @@ def words_of(path: str, bos: str | None = None, unk: str | None = None) -> Vocab
 def _vocabulary(tokens: list[str], joint: str, bos: str | None, unk: str | None) -> Vocabulary:
     what = "word" if joint else "character"
     if not tokens:
-        raise fail("MI0511", f"a vocabulary needs at least one {what}")
+        raise fail("MI0511", f"a vocabulary needs at least one {what}", help=f"list each {what} once")
     twice = next((t for t in tokens if tokens.count(t) > 1), None) if len(set(tokens)) < len(tokens) else None
     if twice is not None:
         raise fail("MI0511", f"the {what} {twice!r} is in the vocabulary twice", help="give each once")
@@ -153,7 +153,11 @@ def _vocabulary(tokens: list[str], joint: str, bos: str | None, unk: str | None)
     if not joint and bos and len(bos) != 1:
         raise fail("MI0511", f"{bos!r} is not one character", help='`bos` is a character such as "."')
     if bos and bos == unk:
-        raise fail("MI0511", f"{bos!r} cannot both begin a row and stand for unknown words")
+        raise fail(
+            "MI0511",
+            f"{bos!r} cannot both begin a row and stand for unknown words",
+            help="give `bos` and `unk` a token each",
+        )
     if bos and bos not in tokens:
         tokens = [bos, *tokens]
     if unk and unk not in tokens:

@@ -24,7 +24,12 @@ def draw_params(node: ir.Params) -> dict[str, Tensor]:
     for name, how, sizes, given in _entries(node):
         for axis, size in sizes.items():
             if size is None:
-                raise fail("MI0301", f"how long `{axis}` is in this model is not known", node.span)
+                raise fail(
+                    "MI0301",
+                    f"how long `{axis}` is in this model is not known",
+                    node.span,
+                    help=f"write its length: `params({{...}}, {axis}: 64)`",
+                )
         found[name] = (
             found[given["as"]].clone() if how == "same" else _one(how, node.seed, name, sizes, given)
         )

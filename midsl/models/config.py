@@ -164,7 +164,9 @@ def tiny_config(given: dict[str, Any], what: str = "this model") -> TinyConfig:
     try:
         return TinyConfig(**given)
     except ValueError as error:
-        raise fail("MI0509", f"{what}: {error}") from error
+        raise fail(
+            "MI0509", f"{what}: {error}", help="compare with the arguments that `midsl doc std.models` lists"
+        ) from error
 
 
 def unknown_key(name: str, known: Iterable[str], what: str) -> MiError:

@@ -144,7 +144,11 @@ def _resolve(transformers: Any, type: str, declared: dict[str, Any]) -> Any:
     try:
         return transformers.AutoConfig.for_model(type, **declared)
     except Exception as error:  # each family checks in its own way
-        raise fail("MI0509", f"{type}'s configuration is not valid: {_line(error)}") from error
+        raise fail(
+            "MI0509",
+            f"{type}'s configuration is not valid: {_line(error)}",
+            help="compare with a configuration of the same kind from the hub",
+        ) from error
 
 
 def _build(make: Callable[[str], nn.Module], what: str, seed: int | None = None) -> Any:
@@ -155,9 +159,17 @@ def _build(make: Callable[[str], nn.Module], what: str, seed: int | None = None)
         return make("sdpa")
     except (ValueError, ImportError) as error:
         if "scaled_dot_product_attention" not in str(error):
-            raise fail("MI0509", f"{what} cannot be built: {_line(error)}") from error
+            raise fail(
+                "MI0509",
+                f"{what} cannot be built: {_line(error)}",
+                help="the message comes from transformers; try the configuration with it alone",
+            ) from error
     except (TypeError, RuntimeError, AttributeError, ZeroDivisionError, AssertionError) as error:
-        raise fail("MI0509", f"{what} cannot be built: {_line(error)}") from error
+        raise fail(
+            "MI0509",
+            f"{what} cannot be built: {_line(error)}",
+            help="the message comes from transformers; try the configuration with it alone",
+        ) from error
     if seed is not None:
         torch.manual_seed(seed)
     return make("eager")
@@ -221,11 +233,19 @@ def _read_weights(make: Callable[[str], tuple[nn.Module, Any]], folder: Path) ->
                 help="fetch or save the folder again",
             ) from error
         except OSError as error:
-            raise fail("MI0504", f"cannot read the weights in {folder}: {_line(error)}") from error
+            raise fail(
+                "MI0504",
+                f"cannot read the weights in {folder}: {_line(error)}",
+                help="download the folder again",
+            ) from error
         except (ValueError, TypeError, RuntimeError, KeyError, AttributeError, AssertionError) as error:
             if attention == "sdpa" and "scaled_dot_product_attention" in str(error):
                 continue
-            raise fail("MI0510", f"the model in {folder} cannot be loaded: {_line(error)}") from error
+            raise fail(
+                "MI0510",
+                f"the model in {folder} cannot be loaded: {_line(error)}",
+                help="download the folder again, or convert it to safetensors with transformers",
+            ) from error
     raise AssertionError("eager attention is always there")
 
 
@@ -252,7 +272,11 @@ def _fetch(id: str, revision: str, offline: bool) -> Path:
     except errors.GatedRepoError as error:
         raise fail("MI0507", f"{id} asks for permission", help="accept its terms, then log in") from error
     except errors.RevisionNotFoundError as error:
-        raise fail("MI0507", f"{id} has no revision `{revision}`") from error
+        raise fail(
+            "MI0507",
+            f"{id} has no revision `{revision}`",
+            help="take a branch, a tag or a commit that the hub lists; leave `revision` out for the newest",
+        ) from error
     except errors.RepositoryNotFoundError as error:
         raise fail("MI0507", f"the hub has no model {id}", help="check the spelling, or log in") from error
     except errors.HFValidationError as error:

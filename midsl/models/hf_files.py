@@ -114,9 +114,13 @@ def read_config(folder: Path) -> dict[str, Any]:
             "MI0504", f"cannot read {path}: {error.strerror}", help="save the model with its config"
         ) from error
     except ValueError as error:
-        raise fail("MI0510", f"{path} is not JSON: {error}") from error
+        raise fail("MI0510", f"{path} is not JSON: {error}", help="download the file again") from error
     if not isinstance(config, dict) or "model_type" not in config:
-        raise fail("MI0510", f"{path} is not a transformers configuration: it has no `model_type`")
+        raise fail(
+            "MI0510",
+            f"{path} is not a transformers configuration: it has no `model_type`",
+            help="give the folder of a model that transformers wrote: with config.json and weights",
+        )
     return config
 
 

@@ -55,7 +55,11 @@ def _config(path: Path) -> TinyConfig:
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
     except OSError as error:
-        raise fail("MI0504", f"cannot read the model file {path}: {error.strerror}") from error
+        raise fail(
+            "MI0504",
+            f"cannot read the model file {path}: {error.strerror}",
+            help="paths are relative to the folder of the spec",
+        ) from error
     numbers = _HEADER.unpack(head) if len(head) == _HEADER.size else (0,) * 7
     d_model, d_mlp, layers, heads, kv_heads, vocab, ctx = numbers
     least = min(d_model, d_mlp, layers, heads, kv_heads, abs(vocab), ctx)

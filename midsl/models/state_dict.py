@@ -84,7 +84,11 @@ def state_dict(
     try:
         converted = convention.convert(source, config)
     except (RuntimeError, IndexError) as error:  # a split or reshape that does not come out
-        raise fail("MI0510", f"{path}: tensors do not fit the configuration: {error}") from error
+        raise fail(
+            "MI0510",
+            f"{path}: tensors do not fit the configuration: {error}",
+            help="the sizes in `arch:` must be those that the weights were saved with",
+        ) from error
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     weights = _match(path, wanted, source, converted, convention.derived)
     module.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
@@ -169,12 +173,20 @@ def _readable(path: str) -> Path:
     try:
         where.open("rb").close()
     except OSError as error:
-        raise fail("MI0504", f"cannot read the model file {path}: {error.strerror}") from error
+        raise fail(
+            "MI0504",
+            f"cannot read the model file {path}: {error.strerror}",
+            help="paths are relative to the folder of the spec",
+        ) from error
     return where
 
 
 def _damaged(path: Path, why: object) -> MiError:
-    return fail("MI0510", f"{path} is damaged or not of the format its name says: {why}")
+    return fail(
+        "MI0510",
+        f"{path} is damaged or not of the format its name says: {why}",
+        help="download the file again, or give it the ending of what it is",
+    )
 
 
 def _json(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -65,7 +65,11 @@ def plain_tokenizer(
     if path:
         made = tokenizer_at(path)
         if made.vocab_size > vocab:
-            raise fail("MI0509", f"{path} has {made.vocab_size} tokens and the model only {vocab}")
+            raise fail(
+                "MI0509",
+                f"{path} has {made.vocab_size} tokens and the model only {vocab}",
+                help="give the tokenizer that the model was trained with",
+            )
         return made
     if words:
         made = tokenizers.word_vocab(list(words), bos)

@@ -34,6 +34,7 @@ def expand_sites(program: Program, facts: Facts, outcome: Outcome) -> Program:
                     f"`where` holds at no point of the sweep over `{', '.join(node.columns)}`",
                     node.domain.score.span,
                     label="false at all points",
+                    help="loosen the condition, or leave it out",
                 )
             outcome.hits += 1
             return replace_sweep(node, held)
@@ -43,9 +44,19 @@ def expand_sites(program: Program, facts: Facts, outcome: Outcome) -> Program:
         for site in node.domain.sites:
             points += _members(site, node, facts, users)
         if not points:
-            raise fail("MI0402", f"the sweep over `{node.name}` has no members", node.span)
+            raise fail(
+                "MI0402",
+                f"the sweep over `{node.name}` has no members",
+                node.span,
+                help="`midsl sites` lists what the model has",
+            )
         if len(set(points)) < len(points):
-            raise fail("MI0405", f"one site stands twice in the sweep over `{node.name}`", node.span)
+            raise fail(
+                "MI0405",
+                f"one site stands twice in the sweep over `{node.name}`",
+                node.span,
+                help="leave one of the two out",
+            )
         outcome.hits += 1
         return replace_sweep(node, tuple(points))
 
@@ -103,12 +114,20 @@ def _members(
             part = users.get(sweep.digest)
             dataset = facts.dataset(part.data) if part else None
             if part is None or dataset is None:
-                raise fail("MI0402", "positions can only be swept on data that a run uses", sweep.span)
+                raise fail(
+                    "MI0402",
+                    "positions can only be swept on data that a run uses",
+                    sweep.span,
+                    help="edit or read the swept position in a run: `run m on d.clean do { x := clean }`",
+                )
             ranges.append(tuple(range(int(dataset.part(part.side, part.split).lengths.max()))))
         elif isinstance(index, ir.Star):
             if axis not in sizes:
                 raise fail(
-                    "MI0601", f"the size of `{axis}` is not known before the model is loaded", sweep.span
+                    "MI0601",
+                    f"the size of `{axis}` is not known before the model is loaded",
+                    sweep.span,
+                    help="sweep a range with an end: `0..12`",
                 )
             info = facts.info(site.model)
             row = info.site(site.name) if info else None

@@ -149,7 +149,12 @@ class Binder(Facts):
         try:
             return self.graph(model).weight(name, layer)
         except KeyError:
-            raise fail("MI0401", f"the model has no weight `{name}`", model.span) from None
+            raise fail(
+                "MI0401",
+                f"the model has no weight `{name}`",
+                model.span,
+                help="`midsl sites` lists sites and weights",
+            ) from None
 
     def param(self, node: ir.Param) -> Tensor:
         """A tensor of a decomposition, drawn or fitted."""
@@ -180,7 +185,12 @@ class Binder(Facts):
         try:
             function = getattr(import_module(module), name)
         except (ImportError, AttributeError) as err:
-            raise fail("MI0601", f"not implemented: {ref} ({err})", node.span) from None
+            raise fail(
+                "MI0601",
+                f"not implemented: {ref} ({err})",
+                node.span,
+                help="see that the function stands in that module, and what it needs is installed",
+            ) from None
         given = {k: self.decode(v) for k, v in args}
         if self.trust and "trust" in signature(function).parameters:
             given["trust"] = True  # never from the spec: only the command line gives it

@@ -31,11 +31,18 @@ def choose_points(session: Session, sweep: ir.Sweep) -> None:
                 score.span,
                 label=f"false at all {len(flat)} points",
                 exit_code=4,
+                help="loosen the condition, or leave it out",
             )
     else:
         flat = flat.to(torch.float64)
         if not bool(torch.isfinite(flat).all()):
-            raise fail("MI0701", "a score that is ranked is not a finite number", score.span, exit_code=4)
+            raise fail(
+                "MI0701",
+                "a score that is ranked is not a finite number",
+                score.span,
+                exit_code=4,
+                help="guard what is ranked: `where(isfinite(x), x, 0.0)`",
+            )
         chosen = torch.sort(-flat, stable=True).indices[:k].tolist()
     places = list(product(*(_coords(session, score, a, n) for a, n in value.sizes.items())))
     points = tuple(tuple(c for part in places[i] for c in part) for i in chosen)

@@ -45,14 +45,24 @@ class RunLoss:
         parts = {r.data.digest: r.data for r in self.runs}
         sizes = {len(self.binder.part(p)) for p in parts.values()}
         if len(sizes) != 1:
-            raise fail("MI0301", "a loss over runs needs paired data", self.loss.span)
+            raise fail(
+                "MI0301",
+                "a loss over runs needs paired data",
+                self.loss.span,
+                help="take both sides of one data set: `source: d.train.clean, base: d.train.corrupt`",
+            )
         (self.n,) = sizes
         self.reads: dict[str, list[ir.Read]] = {r.digest: [] for r in self.runs}
         for n in ir.walk(self.loss):
             if isinstance(n, ir.Read):
                 self.reads[n.run.digest].append(n)
             elif isinstance(n, ir.Grad):
-                raise fail("MI0601", "not implemented: gradients in the loss of a fit", n.span)
+                raise fail(
+                    "MI0601",
+                    "not implemented: gradients in the loss of a fit",
+                    n.span,
+                    help="make the loss of values that runs have, and not of gradients",
+                )
         self.evaluator = Evaluator(self, Domains(), Rows({}, {}))  # type: ignore[arg-type]
         self.lowered = {r.digest: self._lower(r) for r in self.runs}
         self.rows = np.arange(self.n)
@@ -63,7 +73,13 @@ class RunLoss:
     def _lower(self, run: ir.Forward) -> Lowered:
         engine = self.binder.engine(run.model)
         if isinstance(engine, HookModel):
-            raise fail("MI0601", "not implemented: fits on the hook engine", run.span, label=engine.info.why)
+            raise fail(
+                "MI0601",
+                "not implemented: fits on the hook engine",
+                run.span,
+                label=engine.info.why,
+                help="take a model that can be exported: `midsl sites` says how each runs",
+            )
         keys = [
             k for r in self.reads[run.digest] for k in keys_of(r.site, engine.info, self.evaluator.domains)
         ]

@@ -55,17 +55,33 @@ class Stream:
         parts = {r.run.data.digest: r.run.data for r in self.reads}
         self.part = self.bound.part(next(iter(parts.values())))
         if any(len(self.bound.part(p)) != len(self.part) for p in parts.values()):
-            raise fail("MI0301", "a fit reads paired data", self.reads[0].span)
+            raise fail(
+                "MI0301",
+                "a fit reads paired data",
+                self.reads[0].span,
+                help="read and write on parts of one data set, split alike",
+            )
         self.evaluator = Evaluator(self.bound, Domains(), Rows.of(self.bound, tuple(self.reads)))
         first = self.reads[0]
         self.real = _real(first, self.evaluator)
         self.counts = self.real.sum(1)
         """Positions of each row."""
         if not self.counts.sum():
-            raise fail("MI0301", "there is nothing to fit to", first.span, label="no row has these positions")
+            raise fail(
+                "MI0301",
+                "there is nothing to fit to",
+                first.span,
+                label="no row has these positions",
+                help="select positions that the rows have, or take longer rows",
+            )
         for read in self.reads[1:]:
             if not np.array_equal(_real(read, self.evaluator), self.real):
-                raise fail("MI0303", "what is fitted together has the same positions", read.span)
+                raise fail(
+                    "MI0303",
+                    "what is fitted together has the same positions",
+                    read.span,
+                    help="select the same `pos` at each site",
+                )
         by_run: dict[str, list[ir.Read]] = {}
         for r in self.reads:
             by_run.setdefault(r.run.digest, []).append(r)
@@ -73,7 +89,11 @@ class Stream:
             engine = self.bound.engine(group[0].run.model)
             if isinstance(engine, HookModel):
                 raise fail(
-                    "MI0601", "not implemented: fits on the hook engine", group[0].span, label=engine.info.why
+                    "MI0601",
+                    "not implemented: fits on the hook engine",
+                    group[0].span,
+                    label=engine.info.why,
+                    help="take a model that can be exported: `midsl sites` says how each runs",
                 )
             keys = [k for r in group for k in keys_of(r.site, engine.info, self.evaluator.domains)]
             self._runs.append((lower(engine, group[0].run, keys, [], self.evaluator, project=False), group))

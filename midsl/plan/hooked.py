@@ -63,7 +63,12 @@ class Hooked:
                 ids, attend, {op.key: partial(self.edited, op) for op in self.ops}, self.captures
             )
         except SiteConflict as err:
-            raise fail("MI0403", str(err), self.run_node.span) from None
+            raise fail(
+                "MI0403",
+                str(err),
+                self.run_node.span,
+                help="`midsl sites` lists what can be read, and why the rest cannot",
+            ) from None
         values = {
             key: to_named(
                 fitting(key, found[key], axes, self.run_node.span), axes, axes, lanes, self.model.info.sizes

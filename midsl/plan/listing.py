@@ -33,7 +33,11 @@ def list_sites(spec: Path, expression: str, params: Mapping[str, str], trust: bo
         if expression:
             value = _evaluate(expression, checked.ctx, scope)
             if not isinstance(value, SiteV):
-                raise fail("MI0410", f"`{expression}` is not a site")
+                raise fail(
+                    "MI0410",
+                    f"`{expression}` is not a site",
+                    help="write it as in a spec: `m.blocks[0].attn.z`",
+                )
             return [_row("", value.model, value.row.name, binder, _layers(value))]
         rows: list[dict[str, Any]] = []
         for name, bound in scope.names.items():

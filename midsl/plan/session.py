@@ -123,6 +123,7 @@ class Session:
                     "not implemented: gradients on the hook engine",
                     step.run.span,
                     label=engine.info.why,
+                    help="patch instead, or take a model that can be exported",
                 )
             pieces = self._pieces(step, hook(engine, step.run, captures, self.evaluator), part, alone[0][0])
         else:

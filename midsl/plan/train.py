@@ -64,7 +64,12 @@ class Trainer:
             else None
         )
         if start is None:
-            raise fail("MI0601", "not implemented: training a trained model further", node.span)
+            raise fail(
+                "MI0601",
+                "not implemented: training a trained model further",
+                node.span,
+                help="start from the architecture, with more `steps`",
+            )
         assert isinstance(node.data, ir.Part)
         part = binder.part(node.data)
         options = dict(node.options)
@@ -132,10 +137,20 @@ class _Minibatch:
         return self.rows
 
     def weight(self, model: ir.Node, name: str, layer: int | None) -> torch.Tensor:
-        raise fail("MI0601", "not implemented: weights in a training loss", model.span)
+        raise fail(
+            "MI0601",
+            "not implemented: weights in a training loss",
+            model.span,
+            help="make the loss of what the run has: `nll(r)`; weight decay is `optim: adamw(wd: 0.1)`",
+        )
 
     def param(self, node: ir.Param) -> torch.Tensor:
-        raise fail("MI0601", "not implemented: decompositions in a training loss", node.span)
+        raise fail(
+            "MI0601",
+            "not implemented: decompositions in a training loss",
+            node.span,
+            help="train the model first, then fit the decomposition to it",
+        )
 
 
 def _train(
@@ -146,7 +161,12 @@ def _train(
         w.requires_grad_(True)
     runs = [n for n in ir.walk(node.loss) if isinstance(n, ir.Forward)]
     if len(runs) != 1 or runs[0].edits:
-        raise fail("MI0601", "not implemented: a training loss over edited or several runs", node.span)
+        raise fail(
+            "MI0601",
+            "not implemented: a training loss over edited or several runs",
+            node.span,
+            help="make the loss of the one run that the function is given",
+        )
     run = runs[0]
     domains = Domains()
     evaluator = Evaluator(_Minibatch(part), domains, Rows({}, {}))  # type: ignore[arg-type]

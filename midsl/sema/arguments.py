@@ -26,7 +26,13 @@ class Args:
         for arg in node.args:
             name = arg.name if arg.name is not None else next(free, None)
             if name is None:
-                raise fail("MI0208", f"`{fn}` takes {len(names)} arguments", arg.span, label="one too many")
+                raise fail(
+                    "MI0208",
+                    f"`{fn}` takes {len(names)} arguments",
+                    arg.span,
+                    label="one too many",
+                    help=f"parameters: {', '.join(names)}",
+                )
             if name not in names:
                 raise fail(
                     "MI0206",
@@ -36,13 +42,17 @@ class Args:
                     help=did_you_mean(name, names) or f"parameters: {', '.join(names)}",
                 )
             if name in self.given:
-                raise fail("MI0204", f"`{name}` is given twice", arg.span)
+                raise fail("MI0204", f"`{name}` is given twice", arg.span, help="leave one of the two out")
             self.given[name] = arg.value
 
     def expr(self, name: str) -> ast.Expr:
         if name not in self.given:
             raise fail(
-                "MI0207", f"`{self.fn}` needs `{name}`", self.node.span, label="an argument is missing"
+                "MI0207",
+                f"`{self.fn}` needs `{name}`",
+                self.node.span,
+                label="an argument is missing",
+                help=f"add `{name}: ...`",
             )
         return self.given[name]
 
@@ -70,4 +80,5 @@ class Args:
             f"`{name}` of `{self.fn}` is {words}",
             self.expr(name).span,
             label=f"this is a {value.kind}",
+            help=f"give it {words} that is known now, or a `param`",
         )

@@ -119,7 +119,12 @@ def _along(op: str, unit: str | None, drops: bool) -> Callable[..., Value]:
         args = Args(e, op, node, scope, ("x", "over"))
         x, over = args.tensor("x"), args.axes("over")
         if over is None or len(over) != 1:
-            raise fail("MI0207", f"`{op}` needs one axis: `over:`", node.span)
+            raise fail(
+                "MI0207",
+                f"`{op}` needs one axis: `over:`",
+                node.span,
+                help=f"add an axis: `{op}(x, over: vocab)`",
+            )
         over = (tensors.find_axis(x.type, over[0], args.expr("over").span, f"take `{op}` over").name,)
         kind: Kind = "int" if op.startswith("arg") or op == "rank" else "float"
         attrs = (("over", over[0]),)
@@ -133,7 +138,12 @@ def _contract(name: str, op: str) -> Callable[..., Value]:
         args = Args(e, name, node, scope, ("a", "b", "over"))
         a, b, over = args.tensor("a"), args.tensor("b"), args.axes("over")
         if over is None or len(over) != 1:
-            raise fail("MI0207", f"`{name}` needs one axis: `over:`", node.span)
+            raise fail(
+                "MI0207",
+                f"`{name}` needs one axis: `over:`",
+                node.span,
+                help=f"add the axis that both have: `{name}(a, b, over: d_model)`",
+            )
         for x in (a, b):
             tensors.find_axis(x.type, over[0], args.expr("over").span, f"take `{name}` over")
         unit = "nat" if op in ("kl", "js") else None
@@ -156,7 +166,12 @@ def _clamp(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
 def _grad(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     """``grad(scalar, at: site)``: d scalar / d site, in the one run that the scalar is a function of."""
     if any(a.name in ("rules", "through") for a in node.args):
-        raise fail("MI0601", "not implemented: backward rules", node.span)
+        raise fail(
+            "MI0601",
+            "not implemented: backward rules",
+            node.span,
+            help="leave it out: gradients go through everything",
+        )
     args = Args(e, "grad", node, scope, ("scalar", "at"))
     scalar, at = args.tensor("scalar"), args.value("at")
     swept = {a for s in ir.sweeps_of(scalar.node) for a in s.axes}
@@ -192,7 +207,13 @@ def _grad(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         assert isinstance(seen.node, ir.Read)
         site, t, family = seen.node.site, seen.type, seen.site
     else:
-        raise fail("MI0410", "`at:` is a site", args.expr("at").span, label=f"this is a {at.kind}")
+        raise fail(
+            "MI0410",
+            "`at:` is a site",
+            args.expr("at").span,
+            label=f"this is a {at.kind}",
+            help="such as `grad(loss, at: m.blocks[0].resid_post)`, or `at: r[site]`",
+        )
     axes = tuple(dict.fromkeys([*(a for a in scalar.type.axes), *t.axes]))
     return TensorV(ir.Grad(scalar.node, run, site, type=TensorType(axes=axes), span=node.span), family)
 
@@ -214,13 +235,19 @@ def _except(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     family, taken = args.value("family"), args.value("set")
     members = taken.members if isinstance(taken, SitesV) else (taken,) if isinstance(taken, SiteV) else None
     if not isinstance(family, SiteV) or members is None:
-        raise fail("MI0410", "`except` takes a family of sites and the sites to leave out", node.span)
+        raise fail(
+            "MI0410",
+            "`except` takes a family of sites and the sites to leave out",
+            node.span,
+            help='such as `except(z, z["7.3"])`, with `z` a starred site',
+        )
     if any(m.site.name != family.site.name for m in members):
         raise fail(
             "MI0410",
             "what is left out must belong to the family",
             args.expr("set").span,
             label="another site",
+            help='take out members of that family: `except(z, h)` with `h` swept over `z`, or `z["7.3"]`',
         )
     return except_(family, members, node.span)
 
@@ -231,7 +258,9 @@ def _top(name: str) -> Callable[..., Value]:
         x, k = args.tensor("x"), args.literal("k", int)
         assert isinstance(k, int)
         if k < 1:
-            raise fail("MI0402", "`k` is at least 1", args.expr("k").span)
+            raise fail(
+                "MI0402", "`k` is at least 1", args.expr("k").span, help="write how many to keep: `k: 8`"
+            )
         if name == "top_index":
             over = args.axes("over") or x.type.names
             if x.type.names != tuple(over):
@@ -260,7 +289,12 @@ def _top_mask(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     args = Args(e, "top_mask", node, scope, ("x", "k", "over"))
     x, k, over = args.tensor("x"), args.literal("k", int), args.axes("over")
     if over is None or len(over) != 1:
-        raise fail("MI0207", "`top_mask` needs one axis: `over:`", node.span)
+        raise fail(
+            "MI0207",
+            "`top_mask` needs one axis: `over:`",
+            node.span,
+            help="add the axis to rank along: `top_mask(x, k: 8, over: feature)`",
+        )
     tensors.find_axis(x.type, over[0], node.span, "rank along")
     return apply("top_mask", (x,), node.span, attrs=(("k", k), ("over", over[0])))  # type: ignore[arg-type]
 
@@ -277,12 +311,21 @@ def _optimiser(name: str) -> Callable[..., Value]:
 def _train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     """``train(arch, on: d, minimise: fn (r) => ..., optim: adamw(), steps: n, batch: 64, seed: s)``."""
     if any(a.name in ("keep", "until") for a in node.args):
-        raise fail("MI0601", "not implemented: checkpoints of a training", node.span)
+        raise fail(
+            "MI0601",
+            "not implemented: checkpoints of a training",
+            node.span,
+            help="train once for each number of steps: `train(..., steps: 100)`",
+        )
     args = Args(e, "train", node, scope, ("model", "on", "minimise", "optim", "steps", "batch", "seed"))
     model, loss_fn = args.value("model"), args.value("minimise")
     if not isinstance(model, ModelV):
         raise fail(
-            "MI0301", "`train` starts from a model", args.expr("model").span, label=f"this is a {model.kind}"
+            "MI0301",
+            "`train` starts from a model",
+            args.expr("model").span,
+            label=f"this is a {model.kind}",
+            help="such as `train(models.toy(layers: 2), on: text, ...)`",
         )
     part = as_part(e, args.value("on"), args.expr("on").span)
     if not isinstance(loss_fn, FnV) or len(loss_fn.params) != 1:
@@ -321,7 +364,12 @@ def _train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     )
     for name, value in options:
         if name in ("steps", "batch") and isinstance(value, int) and value < 1:
-            raise fail("MI0301", f"`{name}` is at least 1", node.span)
+            raise fail(
+                "MI0301",
+                f"`{name}` is at least 1",
+                node.span,
+                help=f"write a larger number, or leave `{name}` out for its default",
+            )
     return e.ctx.model(
         ir.Train(model.node, part.node, loss.node, options, type=PlainType("Model"), span=node.span)
     )

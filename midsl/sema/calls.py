@@ -232,7 +232,11 @@ def encode(value: Value, span: Span) -> Any:
     if isinstance(value, FnV):
         return ("fn", value.span.text)
     raise fail(
-        "MI0301", f"a {value.kind} cannot be given to this function", span, label=f"this is a {value.kind}"
+        "MI0301",
+        f"a {value.kind} cannot be given to this function",
+        span,
+        label=f"this is a {value.kind}",
+        help="give it a number, a string, a list, a record, a model, data or a site",
     )
 
 
@@ -258,7 +262,12 @@ def build_extern(e: Elaborator, func: ExternV, args: Mapping[str, Value], node: 
         return TokenizerV(ir.Extern(ref, recipe, type=PlainType("Tokenizer"), span=node.span))
     if name == "Data" and isinstance(returns, ast.TypeRef):
         return make_data(e, ir.Data(ref, recipe, type=PlainType("Data"), span=node.span), returns, args)
-    raise fail("MI0601", f"not implemented: an extern fn that returns {name or 'this'}", node.span)
+    raise fail(
+        "MI0601",
+        f"not implemented: an extern fn that returns {name or 'this'}",
+        node.span,
+        help="let it return a Model, a Data or a Tokenizer",
+    )
 
 
 def make_data(e: Elaborator, data: ir.Data, declared: ast.TypeRef, args: Mapping[str, Value]) -> DataV:

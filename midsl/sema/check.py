@@ -50,7 +50,7 @@ def read_source(path: Path) -> SourceFile:
             "MI0504", f"cannot read {path}: {err.strerror}", help="give the path of a .mi file"
         ) from None
     except UnicodeDecodeError:
-        raise fail("MI0504", f"{path} is not UTF-8 text") from None
+        raise fail("MI0504", f"{path} is not UTF-8 text", help="save the file as UTF-8") from None
 
 
 def check_source(
@@ -82,7 +82,14 @@ def check_source(
         if isinstance(decl, (ast.Experiment, ast.Test)):
             name = f'test "{decl.title}"' if isinstance(decl, ast.Test) else f"experiment `{decl.name}`"
             if name in seen:
-                ctx.bag.extend(fail("MI0204", f"{name} is defined twice", decl.span).diagnostics)
+                ctx.bag.extend(
+                    fail(
+                        "MI0204",
+                        f"{name} is defined twice",
+                        decl.span,
+                        help="give one of the two another name",
+                    ).diagnostics
+                )
             seen.add(name)
             if isinstance(decl, ast.Test):
                 done, wanted = elaborate_test(e, decl, module), tests is not None and tests(decl.title)

@@ -119,7 +119,7 @@ class Context:
                 f"the data has no column `{name}`",
                 span,
                 label=f"columns: {', '.join(known)}",
-                help=did_you_mean(name, known),
+                help=did_you_mean(name, known) or "name one of these, or build the data with that column",
             )
         batch, pos = self.data_axes(part)
         t: TensorType | PlainType

@@ -92,6 +92,7 @@ def _draw(
             f"`seed` of `{args.fn}` is a whole number, or a variable swept over some",
             args.expr("seed").span,
             label=f"this is a {value.kind}",
+            help="such as `seed: 0`, or `sweep s in 0..20` and `seed: s`",
         )
     stream = args.literal("stream", str) if "stream" in args.given else e.ctx.call_site(args.node, DRAWS)
     assert isinstance(stream, str)

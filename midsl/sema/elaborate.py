@@ -14,13 +14,16 @@ from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir.types import TensorType
 from midsl.sema import runs, tensors
+from midsl.sema.access import data_field, index_run, run_field
 from midsl.sema.calls import call_value
 from midsl.sema.context import Context
+from midsl.sema.expected import need_bool, need_truth, sites_of
 from midsl.sema.lenses import lens_field
 from midsl.sema.models import blocks_field, model_field, module_side
 from midsl.sema.scope import Scope
 from midsl.sema.select import index_tensor
-from midsl.sema.sites import index_blocks, index_site, read, site_field
+from midsl.sema.sites import index_blocks, index_site, site_field
+from midsl.sema.stdfiles import where_from
 from midsl.sema.values import (
     BlocksV,
     ColumnV,
@@ -45,10 +48,9 @@ from midsl.sema.values import (
     Value,
     ViewV,
 )
-from midsl.sema.views import index_view, read_view
+from midsl.sema.views import index_view
 from midsl.sema.where import is_label, one_of
 from midsl.sema.written import LAMBDA
-from midsl.source import Span
 from midsl.syntax import ast
 
 
@@ -83,7 +85,7 @@ class Elaborator:
                 f"unknown name `{node.id}`",
                 node.span,
                 label="not bound anywhere",
-                help=did_you_mean(node.id, names),
+                help=did_you_mean(node.id, names) or where_from(node.id) or f"bind it: `let {node.id} = ...`",
             )
         return value
 
@@ -116,7 +118,9 @@ class Elaborator:
         fields: dict[str, Value] = {}
         for name, value in node.fields:
             if name in fields:
-                raise fail("MI0204", f"field `{name}` stands twice", value.span)
+                raise fail(
+                    "MI0204", f"field `{name}` stands twice", value.span, help="leave one of the two out"
+                )
             fields[name] = self.eval(value, scope)
         return RecordV(fields)
 
@@ -131,12 +135,18 @@ class Elaborator:
                     "the ends of a range are whole numbers",
                     part.span,
                     label=f"this is a {value.kind}",
+                    help="such as `0..12`; other numbers are listed: `[0.0, 0.5, 1.0]`",
                 )
             return value.value
 
         lo, hi, step = end(node.lo), end(node.hi), end(node.step)
         if step is not None and step <= 0:
-            raise fail("MI0301", "the step of a range is at least 1", node.span)
+            raise fail(
+                "MI0301",
+                "the step of a range is at least 1",
+                node.span,
+                help="write `a..b by 2`; to go backwards, list the items",
+            )
         if hi is not None and node.inclusive:
             hi = None if hi == -1 else hi + 1
         return RangeV(lo, hi, step or 1)
@@ -155,7 +165,10 @@ class Elaborator:
                 keep = self.eval(node.where, inner)
                 if not (isinstance(keep, ConstV) and isinstance(keep.value, bool)):
                     raise fail(
-                        "MI0301", "the condition of a comprehension must be known now", node.where.span
+                        "MI0301",
+                        "the condition of a comprehension must be known now",
+                        node.where.span,
+                        help="it may use the variable, numbers and strings; tensors choose with `where(...)`",
                     )
                 if not keep.value:
                     continue
@@ -172,7 +185,11 @@ class Elaborator:
             self.ctx.spend(max(0, -(-(every.stop - every.start) // every.step)), node.span)
             return tuple(ConstV(i) for i in every)
         raise fail(
-            "MI0301", "a list or a closed range is needed", node.span, label=f"this is a {source.kind}"
+            "MI0301",
+            "a list or a closed range is needed",
+            node.span,
+            label=f"this is a {source.kind}",
+            help="such as `[1, 2, 3]` or `0..4`",
         )
 
     # -- operators
@@ -182,35 +199,41 @@ class Elaborator:
         if isinstance(value, ConstV) and not isinstance(value.value, str):
             v = value.value
             if node.op == "not":
-                _need_truth(value, node.operand.span)
+                need_truth(value, node.operand.span)
             return ConstV(not v if node.op == "not" else -v if node.op == "-" else +v)
         tensor = tensors.as_tensor(value, node.operand.span)
         if node.op == "+":
             return tensor
         if node.op == "not":
-            _need_bool(tensor, node.span)
+            need_bool(tensor, node.span)
             return tensors.apply("not", (tensor,), node.span, kind="bool")
         return tensors.apply("neg", (tensor,), node.span, kind=tensor.type.kind)
 
     def eval_Binary(self, node: ast.Binary, scope: Scope) -> Value:
         left, right = self.eval(node.left, scope), self.eval(node.right, scope)
         if node.op == "|":
-            return SitesV((*_sites(left, node.left.span), *_sites(right, node.right.span)))
+            return SitesV((*sites_of(left, node.left.span), *sites_of(right, node.right.span)))
         if node.op == "in":
             if not isinstance(right, ListV):
-                raise fail("MI0301", "`in` looks in a list", node.right.span, label=f"this is a {right.kind}")
+                raise fail(
+                    "MI0301",
+                    "`in` looks in a list",
+                    node.right.span,
+                    label=f"this is a {right.kind}",
+                    help="such as `x in [1, 2, 3]`",
+                )
             if isinstance(left, ConstV) and all(isinstance(i, ConstV) for i in right.items):
                 return ConstV(left in right.items)
             return one_of(self.ctx, left, right, node.span)
         if node.op in ("and", "or"):
             if isinstance(left, ConstV) and isinstance(right, ConstV):
-                _need_truth(left, node.left.span)
-                _need_truth(right, node.right.span)
+                need_truth(left, node.left.span)
+                need_truth(right, node.right.span)
                 both = (bool(left.value), bool(right.value))
                 return ConstV(all(both) if node.op == "and" else any(both))
             a, b = tensors.as_tensor(left, node.left.span), tensors.as_tensor(right, node.right.span)
-            _need_bool(a, node.left.span)
-            _need_bool(b, node.right.span)
+            need_bool(a, node.left.span)
+            need_bool(b, node.right.span)
             return tensors.apply(node.op, (a, b), node.span, kind="bool")
         for value, side in ((left, node.left), (right, node.right)):
             if not isinstance(value, ConstV):
@@ -222,7 +245,9 @@ class Elaborator:
         if node.within is not None:
             tol = self.eval(node.within, scope)
             if not (isinstance(tol, ConstV) and isinstance(tol.value, (int, float))):
-                raise fail("MI0301", "a tolerance is a number", node.within.span)
+                raise fail(
+                    "MI0301", "a tolerance is a number", node.within.span, help="such as `a ~= b within 1e-3`"
+                )
             within = float(tol.value)
         left, right = self.eval(node.left, scope), self.eval(node.right, scope)
         for label, other in ((left, right), (right, left)):
@@ -237,10 +262,16 @@ class Elaborator:
         test = self.eval(node.test, scope)
         if isinstance(test, ConstV):
             if not isinstance(test.value, bool):
-                raise fail("MI0301", "`if` needs a truth value", node.test.span, label=f"this is {test.kind}")
+                raise fail(
+                    "MI0301",
+                    "`if` needs a truth value",
+                    node.test.span,
+                    label=f"this is {test.kind}",
+                    help="compare it with something: `if x > 0 then ...`",
+                )
             return self.eval(node.then if test.value else node.other, scope)
         t = tensors.as_tensor(test, node.test.span)
-        _need_bool(t, node.test.span)
+        need_bool(t, node.test.span)
         then, other = (tensors.as_tensor(self.eval(x, scope), x.span) for x in (node.then, node.other))
         return tensors.apply("where", (t, then, other), node.span)
 
@@ -256,9 +287,9 @@ class Elaborator:
         if isinstance(base, ModulesV):
             return module_side(base, name, node.span, ctx)
         if isinstance(base, RunV):
-            return self.run_field(base, name, node.span)
+            return run_field(ctx, base, name, node.span)
         if isinstance(base, DataV):
-            return self.data_field(base, name, node.span, span)
+            return data_field(ctx, base, name, node.span, span)
         if isinstance(base, PartV):
             return ctx.column(base, name, node.span)
         if isinstance(base, SiteV):
@@ -272,13 +303,16 @@ class Elaborator:
                     f"module `{base.name}` does not define `{name}`",
                     span,
                     label="not there",
-                    help=did_you_mean(name, base.members),
+                    help=did_you_mean(name, base.members) or f"it has {', '.join(base.members)}",
                 )
             return base.members[name]()
         if isinstance(base, RecordV):
             if name not in base.fields:
                 raise fail(
-                    "MI0205", f"the record has no field `{name}`", span, help=did_you_mean(name, base.fields)
+                    "MI0205",
+                    f"the record has no field `{name}`",
+                    span,
+                    help=did_you_mean(name, base.fields) or f"it has {', '.join(base.fields)}",
                 )
             return base.fields[name]
         swept = isinstance(base, TensorV) and str(base.type) == "Int[layer]"
@@ -287,54 +321,17 @@ class Elaborator:
             f"a {base.kind} has no fields",
             span,
             label=f"`{name}` of a {base.kind}",
-            help=f"a swept layer is a number: write `m.blocks[...].{name}`" if swept else "",
-        )
-
-    def run_field(self, run: RunV, name: str, span: Span) -> Value:
-        """``r.logits``, ``r.data``."""
-        if name == "data":
-            return run.part
-        if name == "logits":
-            site = model_field(run.model, "logits", span, self.ctx)
-            assert isinstance(site, SiteV)
-            return read(run, site, span, self.ctx)
-        if name in ("tokens", "text"):
-            raise fail(
-                "MI0601",
-                f"not implemented: `.{name}` of a run",
-                span,
-                help="the tokens it ran on are `r.data.tokens`",
-            )
-        raise fail(
-            "MI0205",
-            f"a run has no field `{name}`",
-            span,
-            label="a run has logits, data, and `r[site]`",
-            help=did_you_mean(name, ["logits", "data"]),
-        )
-
-    def data_field(self, data: DataV, name: str, span: Span, at: Span) -> Value:
-        """``d.clean``, ``d.train``, ``d.end``."""
-        if name in data.splits and not data.split:
-            return DataV(data.node, data.sides, data.splits, data.columns, name)
-        if name in data.sides:
-            return self.ctx.part(data, name, span)
-        if name in data.columns or name in ("tokens", "next"):
-            part = self.ctx.part(data, data.sides[0] if data.sides else "", span)
-            return self.ctx.column(part, name, span)
-        known = [*data.splits, *data.sides, *data.columns]
-        raise fail(
-            "MI0506",
-            f"the data has no `{name}`",
-            at,
-            label=f"it has {', '.join(known)}",
-            help=did_you_mean(name, known),
+            help=f"a swept layer is a number: write `m.blocks[...].{name}`"
+            if swept
+            else "models, runs, data, records, decompositions and modules have fields",
         )
 
     def eval_Index(self, node: ast.Index, scope: Scope) -> Value:
         base = self.eval(node.base, scope)
         if isinstance(base, RunV):
-            return self.index_run(base, node, scope)
+            alone = len(node.items) == 1 and node.items[0].axis is None
+            site = self.eval(node.items[0].value, scope) if alone else None
+            return index_run(self.ctx, base, node, site)
         items = [(i.axis, self.eval(i.value, scope), i.span) for i in node.items]
         if isinstance(base, BlocksV):
             return index_blocks(base, items, node.span)
@@ -352,50 +349,20 @@ class Elaborator:
             index = items[0][1].value
             if type(index) is not int or not -len(base.items) <= index < len(base.items):
                 raise fail(
-                    "MI0406", f"the list has no item {index!r}", node.span, label=f"it has {len(base.items)}"
+                    "MI0406",
+                    f"the list has no item {index!r}",
+                    node.span,
+                    label=f"it has {len(base.items)}",
+                    help="the first item is 0",
                 )
             return base.items[index]
-        raise fail("MI0307", f"a {base.kind} cannot be indexed", node.span, label=f"this is a {base.kind}")
-
-    def index_run(self, run: RunV, node: ast.Index, scope: Scope) -> Value:
-        """``r[site]``."""
-        if len(node.items) != 1 or node.items[0].axis is not None:
-            raise fail(
-                "MI0307",
-                "a run is indexed by one site",
-                node.span,
-                help="write `r[site]`, and select along axes of the site: `r[z[head: 3]]`",
-            )
-        site = self.eval(node.items[0].value, scope)
-        if isinstance(site, ConstV) and isinstance(site.value, str):
-            site = self.site_by_name(run.model, site.value, node.items[0].span)
-        if isinstance(site, ViewV):
-            return read_view(run, site, node.span, self.ctx)
-        if not isinstance(site, SiteV):
-            raise fail(
-                "MI0410", "a run is indexed by a site", node.items[0].span, label=f"this is a {site.kind}"
-            )
-        return read(run, site, node.span, self.ctx)
-
-    def site_by_name(self, model: ModelV, name: str, span: Span) -> Value:
-        """A site by TransformerLens' full spelling: ``blocks.5.attn.hook_z``."""
-        parts = [p.removeprefix("hook_") for p in name.split(".")]
-        if parts[0] != "blocks":
-            found = model_field(model, parts[0], span, self.ctx)
-            for p in parts[1:]:
-                found = self._below(found, p, span)
-            return found
-        if len(parts) < 3 or not parts[1].isdigit():
-            raise fail("MI0401", f'"{name}" is not a site', span, help='such as "blocks.5.attn.hook_z"')
-        value: Value = index_blocks(BlocksV(model), [(None, ConstV(int(parts[1])), span)], span)
-        for p in parts[2:]:
-            value = self._below(value, p, span)
-        return value
-
-    def _below(self, value: Value, name: str, span: Span) -> Value:
-        if not isinstance(value, BlocksV):
-            raise fail("MI0401", f"there is no site below `{name}`", span)
-        return blocks_field(value, name, span, self.ctx)
+        raise fail(
+            "MI0307",
+            f"a {base.kind} cannot be indexed",
+            node.span,
+            label=f"this is a {base.kind}",
+            help="sites, runs, tensors and lists take brackets",
+        )
 
     # -- calls, runs, edits
 
@@ -407,28 +374,3 @@ class Elaborator:
 
     def eval_Edits(self, node: ast.Edits, scope: Scope) -> Value:
         return runs.templates(self, node, scope)
-
-
-def _need_truth(value: ConstV, span: Span) -> None:
-    if not isinstance(value.value, bool):
-        help = "compare it with something: `x > 0`"
-        raise fail("MI0301", "a truth value is needed", span, label=f"this is a {value.kind}", help=help)
-
-
-def _need_bool(tensor: TensorV, span: Span) -> None:
-    if tensor.type.kind != "bool":
-        raise fail(
-            "MI0301",
-            "a truth value is needed",
-            span,
-            label=f"this is {tensor.type}",
-            help="compare it with something: `x > 0`",
-        )
-
-
-def _sites(value: Value, span: Span) -> tuple[SiteV, ...]:
-    if isinstance(value, SiteV):
-        return (value,)
-    if isinstance(value, SitesV):
-        return value.members
-    raise fail("MI0410", "`|` joins sites", span, label=f"this is a {value.kind}")

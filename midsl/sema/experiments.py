@@ -133,7 +133,11 @@ class Body:
     def _name(self, name: str, value: Lazy, node: ast.Node) -> None:
         if name in self.scope.names:
             raise fail(
-                "MI0204", f"`{name}` is defined twice in `{self.name}`", node.span, label="defined again here"
+                "MI0204",
+                f"`{name}` is defined twice in `{self.name}`",
+                node.span,
+                label="defined again here",
+                help="give one of the two another name",
             )
         self.scope.names[name] = value
 
@@ -154,7 +158,12 @@ class Body:
         elif isinstance(stmt, ast.Save):
             self._save(stmt)
         elif isinstance(stmt, ast.Plan):
-            raise fail("MI0601", "not implemented: `plan` hints", stmt.span)
+            raise fail(
+                "MI0601",
+                "not implemented: `plan` hints",
+                stmt.span,
+                help="leave it out; `midsl run` has options for memory and passes",
+            )
 
     def _value(self, node: ast.Expr) -> Value:
         return self.e.eval(node, self.scope)
@@ -165,7 +174,13 @@ class Body:
         value = self._value(ast.Name(stmt.name, span=stmt.span))
         span = stmt.value.span if stmt.value is not None else stmt.span
         if not isinstance(value, (TensorV, ConstV)):
-            raise fail("MI0312", "a report holds numbers", span, label=f"this is a {value.kind}")
+            raise fail(
+                "MI0312",
+                "a report holds numbers",
+                span,
+                label=f"this is a {value.kind}",
+                help="report something of it: `mean(x, over: batch)`, a value such as `r[site]`, or a count",
+            )
         tensor = as_tensor(value, span)
         sweeps = self._free_sweeps(tensor.node)
         where = self._report_where(stmt.where, tensor) if stmt.where is not None else None
@@ -213,13 +228,21 @@ class Body:
             )
         if name in self.saved:
             raise fail(
-                "MI0204", f"`{name}` is saved twice in `{self.name}`", stmt.span, label="saved again here"
+                "MI0204",
+                f"`{name}` is saved twice in `{self.name}`",
+                stmt.span,
+                label="saved again here",
+                help='save one of the two as another name: `save x as "other"`',
             )
         self.saved.add(name)
         value = self._value(stmt.value)
         if not isinstance(value, TensorV):
             raise fail(
-                "MI0312", "what is saved is a tensor", stmt.value.span, label=f"this is a {value.kind}"
+                "MI0312",
+                "what is saved is a tensor",
+                stmt.value.span,
+                label=f"this is a {value.kind}",
+                help='save a value of a run: `save r[site] as "name"`',
             )
         sweeps = self._free_sweeps(value.node)
         self.sinks.append(ir.Save(self.name, name, value.node, sweeps, type=SINK, span=stmt.span))
@@ -257,7 +280,12 @@ class Body:
     def _plot(self, stmt: ast.Plot) -> None:
         call = stmt.value
         if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
-            raise fail("MI0301", "a plot is written `plot kind(value, x: axis, ...)`", stmt.span)
+            raise fail(
+                "MI0301",
+                "a plot is written `plot kind(value, x: axis, ...)`",
+                stmt.span,
+                help="such as `plot heatmap(effect, x: head, y: layer)`",
+            )
         kind = call.func.id
         if kind not in PLOT_KINDS:
             known = f"kinds: {', '.join(PLOT_KINDS)}"
@@ -266,7 +294,7 @@ class Body:
                 f"unknown plot kind `{kind}`",
                 call.func.span,
                 label=known,
-                help=did_you_mean(kind, PLOT_KINDS),
+                help=did_you_mean(kind, PLOT_KINDS) or "such as `plot heatmap(effect, x: head, y: layer)`",
             )
         first = call.args[0] if call.args else None
         if (
@@ -297,7 +325,8 @@ class Body:
                     f"a plot has no channel `{arg.name or '?'}`",
                     arg.span,
                     label=f"channels: {', '.join(CHANNELS)}",
-                    help=did_you_mean(arg.name or "", CHANNELS),
+                    help=did_you_mean(arg.name or "", CHANNELS)
+                    or f"such as `{CHANNELS[0]}: {(*columns, 'value')[0]}`",
                 )
             column = arg.value.id if isinstance(arg.value, ast.Name) else ""
             if column not in (*columns, "value"):
@@ -306,7 +335,7 @@ class Body:
                     f"the report has no column `{column or arg.value.span.text}`",
                     arg.value.span,
                     label=f"columns: {', '.join(columns)}",
-                    help=did_you_mean(column, columns),
+                    help=did_you_mean(column, columns) or f"columns: {', '.join((*columns, 'value'))}",
                 )
             channels.append((arg.name, column))
         self.sinks.append(ir.Plot(self.name, kind, report, tuple(channels), type=SINK, span=stmt.span))
@@ -324,7 +353,8 @@ def elaborate_experiment(e: Elaborator, decl: ast.Experiment, module: LoadedModu
                 "MI0306",
                 "an experiment is `= method(...)` of a method in this file",
                 call.span,
-                help=did_you_mean(getattr(getattr(call, "func", None), "id", ""), methods),
+                help=did_you_mean(getattr(getattr(call, "func", None), "id", ""), methods)
+                or "write `experiment name { ... }`, or declare the `method` that it calls",
             )
         method = methods[call.func.id]
         signature = Signature(module.scope, method.generics, is_open=True)

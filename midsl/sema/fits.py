@@ -57,14 +57,30 @@ def fitted(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             raise fail("MI0206", f"`fitted` has no parameter `{name}`", node.span, help="lens, loss, fit")
     for name in ("lens", "loss", "fit"):
         if name not in given:
-            raise fail("MI0207", f"`fitted` needs `{name}`", node.span, label="an argument is missing")
+            raise fail(
+                "MI0207",
+                f"`fitted` needs `{name}`",
+                node.span,
+                label="an argument is missing",
+                help="it is called `fitted(made, loss: fn (x) => ..., fit: fit)`",
+            )
     made, record = e.eval(given["lens"], scope), e.eval(given["fit"], scope)
     if not isinstance(made, LensV):
         raise fail(
-            "MI0301", "`fitted` takes a decomposition", given["lens"].span, label=f"this is a {made.kind}"
+            "MI0301",
+            "`fitted` takes a decomposition",
+            given["lens"].span,
+            label=f"this is a {made.kind}",
+            help="the first argument is what `lens(...)` gives",
         )
     if not isinstance(record, RecordV):
-        raise fail("MI0301", "`fit` is a record", given["fit"].span, label=f"this is a {record.kind}")
+        raise fail(
+            "MI0301",
+            "`fit` is a record",
+            given["fit"].span,
+            label=f"this is a {record.kind}",
+            help="such as `{ on: text.train, optim: adam(lr: 1e-3), steps: 1000 }`, or `{}` for no fit",
+        )
     span = node.span
     for name in record.fields:
         if name not in FIELDS:
@@ -73,7 +89,7 @@ def fitted(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
                 f"a fit has no `{name}`",
                 span,
                 label=f"fields: {', '.join(FIELDS)}",
-                help=did_you_mean(name, FIELDS),
+                help=did_you_mean(name, FIELDS) or f"fields: {', '.join(FIELDS)}",
             )
     if not record.fields:
         return made
@@ -101,6 +117,7 @@ def fitted(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             "the loss depends on the parameters of one `params(...)` of the decomposition",
             span,
             label=f"it depends on {len(own)}",
+            help="draw all tensors of a decomposition in one `params({ ... })`, and use them in the loss",
         )
     fit = ir.Fit(own[0], number.node, reads, options, type=FIT, span=span)
     return replace(with_fit(made, own[0], fit, span), fit=fit)
@@ -125,7 +142,12 @@ def _of_values(
     places = [made.at] if made.source is None else [made.source, made.at]
     if len(loss.params) != len(places):
         wanted = "the site's value" if len(places) == 1 else "what is read and what is written"
-        raise fail("MI0301", f"the loss is a function of {wanted}", loss.span)
+        raise fail(
+            "MI0301",
+            f"the loss is a function of {wanted}",
+            loss.span,
+            help="such as `loss: fn (x) => mean(square(x - made.decode(made.encode(x))), over: d)`",
+        )
     skip = _whole(record, "skip", 0, span)
     reads, seen = [], {}
     for i, place in enumerate(places):
@@ -155,6 +177,7 @@ def _whole(record: RecordV, name: str, default: int, span: Span) -> int:
             f"`{name}` of a fit is a whole number, at least {least}",
             span,
             label=f"this is a {value.kind}",
+            help=f"such as `{name}: {max(least, 100)}`",
         )
     return value.value
 
@@ -172,7 +195,13 @@ def _options(record: RecordV, batch: int, span: Span) -> tuple[tuple[str, ir.Jso
         steps = -(-tokens // size)
     until = record.fields.get("until")
     if until is not None and not (isinstance(until, ConstV) and type(until.value) in (int, float)):
-        raise fail("MI0301", "`until` is a loss to stop at", span, label=f"this is a {until.kind}")
+        raise fail(
+            "MI0301",
+            "`until` is a loss to stop at",
+            span,
+            label=f"this is a {until.kind}",
+            help="such as `until: 0.01`",
+        )
     stop: tuple[tuple[str, ir.Json], ...] = ()
     if isinstance(until, ConstV):
         stop = (("until", float(until.value)),)

@@ -62,19 +62,35 @@ def params(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             continue
         value = e.eval(arg.value, scope)
         if arg.name is None or not (isinstance(value, ConstV) and type(value.value) is int):
-            raise fail("MI0301", "sizes and `seed` are whole numbers, given by name", arg.span)
+            raise fail(
+                "MI0301",
+                "sizes and `seed` are whole numbers, given by name",
+                arg.span,
+                help="such as `params({ ... }, feature: 64, seed: 0)`",
+            )
         if arg.name == "seed":
             seed = value.value
         elif value.value < 1:
-            raise fail("MI0301", f"`{arg.name}` is at least 1 long", arg.span)
+            raise fail("MI0301", f"`{arg.name}` is at least 1 long", arg.span, help="write a larger size")
         else:
             sizes[arg.name] = value.value
     if record is None:
-        raise fail("MI0207", "`params` needs a record of initial values", node.span)
+        raise fail(
+            "MI0207",
+            "`params` needs a record of initial values",
+            node.span,
+            help="such as `params({ w: normal([d, feature]) }, feature: 64)`",
+        )
     ways = {how: BuiltinV(how, _draw(how)) for how in DRAWS} | {"same": BuiltinV("same", _same)}
     given = e.eval(record, scope.child(ways))
     if not isinstance(given, RecordV) or not given.fields:
-        raise fail("MI0301", "`params` takes a record", record.span, label=f"this is a {given.kind}")
+        raise fail(
+            "MI0301",
+            "`params` takes a record",
+            record.span,
+            label=f"this is a {given.kind}",
+            help="such as `params({ w: normal([d, feature]) }, feature: 64)`",
+        )
     drawn: list[ir.Json] = []
     shapes: dict[str, tuple[Axis | str, ...]] = {}
     for name, value in given.fields.items():
@@ -90,7 +106,12 @@ def params(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         if value.how == "same":
             other = str(dict(value.settings)["as"])
             if other not in shapes:
-                raise fail("MI0201", f"there is no `{other}` before `{name}`", record.span)
+                raise fail(
+                    "MI0201",
+                    f"there is no `{other}` before `{name}`",
+                    record.span,
+                    help="tensors are drawn in the order they are written: put it first",
+                )
             axes = shapes[other]
         shapes[name] = axes
         pairs = tuple((_name(a), _size(a, sizes, node.span)) for a in axes)
@@ -133,9 +154,14 @@ def _draw(how: str):  # type: ignore[no-untyped-def]
         axes = tuple(_axis(item, scope) for item in node.args[0].value.items)
         names = [_name(a) for a in axes]
         if len(set(names)) < len(names):
-            raise fail("MI0313", "one axis stands twice", node.args[0].span)
+            raise fail("MI0313", "one axis stands twice", node.args[0].span, help="name each axis once")
         if how == "orthogonal" and len(axes) != 2:
-            raise fail("MI0301", "`orthogonal` has two axes: the second holds the vectors", node.span)
+            raise fail(
+                "MI0301",
+                "`orthogonal` has two axes: the second holds the vectors",
+                node.span,
+                help="such as `orthogonal([d, rank])`",
+            )
         settings: list[tuple[str, ir.Json]] = []
         for arg in node.args[1:]:
             if arg.name not in DRAWS[how]:
@@ -148,12 +174,24 @@ def _draw(how: str):  # type: ignore[no-untyped-def]
             if arg.name == "unit":
                 unit = _name(_axis(arg.value, scope))
                 if unit not in names:
-                    raise fail("MI0302", f"`{how}` has no axis `{unit}`", arg.span, label="not its axis")
+                    raise fail(
+                        "MI0302",
+                        f"`{how}` has no axis `{unit}`",
+                        arg.span,
+                        label="not its axis",
+                        help=f"name one of its axes: {', '.join(names)}",
+                    )
                 settings.append(("unit", unit))
                 continue
             value = e.eval(arg.value, scope)
             if not (isinstance(value, ConstV) and type(value.value) in (int, float)):
-                raise fail("MI0301", f"`{arg.name}` is a number", arg.span, label=f"this is a {value.kind}")
+                raise fail(
+                    "MI0301",
+                    f"`{arg.name}` is a number",
+                    arg.span,
+                    label=f"this is a {value.kind}",
+                    help=f"such as `{arg.name}: 0.02`",
+                )
             settings.append((arg.name or "", float(value.value)))
         return DrawnV(how, axes, tuple(settings))
 
@@ -162,7 +200,13 @@ def _draw(how: str):  # type: ignore[no-untyped-def]
 
 def _axis(node: ast.Expr, scope: Scope) -> Axis | str:
     if not isinstance(node, ast.Name):
-        raise fail("MI0302", "an axis name is needed", node.span, label="not an axis name")
+        raise fail(
+            "MI0302",
+            "an axis name is needed",
+            node.span,
+            label="not an axis name",
+            help="such as `normal([feature, d])`",
+        )
     bound = scope.find(node.id)
     return bound.axis if isinstance(bound, AxisV) else node.id
 
@@ -170,7 +214,12 @@ def _axis(node: ast.Expr, scope: Scope) -> Axis | str:
 def _same(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     """``same(dec)``: starts as the tensor of that name, along its axes."""
     if len(node.args) != 1 or not isinstance(node.args[0].value, ast.Name):
-        raise fail("MI0207", "`same` takes the name of an earlier tensor of the record", node.span)
+        raise fail(
+            "MI0207",
+            "`same` takes the name of an earlier tensor of the record",
+            node.span,
+            help="such as `enc: same(dec)` behind `dec: ...`",
+        )
     return DrawnV("same", (), (("as", node.args[0].value.id),))
 
 
@@ -188,11 +237,17 @@ def lens(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             help = "`at:`, `encode:`, `decode:`"
             raise fail("MI0207", "the arguments of `lens` have names", arg.span, help=help)
         if arg.name in given:
-            raise fail("MI0204", f"`{arg.name}` is given twice", arg.span)
+            raise fail("MI0204", f"`{arg.name}` is given twice", arg.span, help="leave one of the two out")
         given[arg.name] = arg.value
     for name in ("at", "encode", "decode"):
         if name not in given:
-            raise fail("MI0207", f"`lens` needs `{name}`", node.span, label="an argument is missing")
+            raise fail(
+                "MI0207",
+                f"`lens` needs `{name}`",
+                node.span,
+                label="an argument is missing",
+                help="it is called `lens(at: x, encode: fn (x) => ..., decode: fn (c) => ...)`",
+            )
     at, source = _place(e, given["at"], scope), None
     if "from" in given:
         source = _place(e, given["from"], scope)
@@ -225,6 +280,7 @@ def make_lens(
             "`decode` gives back what the site holds",
             span,
             label=f"it gives {back.type}, the site is {y.type}",
+            help="reduce over the axis of the code: `dot(c, p.dec, over: feature)`",
         )
     key = ir.Apply("lens", (c.node, back.node, at.site, (source or at).site)).digest
     return LensV(at, encode, decode, code[0] if code else None, key, shows, source)
@@ -313,12 +369,12 @@ def lens_field(e: Elaborator, made: LensV, name: str, span: Span) -> Value:
         f"this decomposition has no `{name}`",
         span,
         label=f"it has {', '.join(known)}",
-        help=did_you_mean(name, known),
+        help=did_you_mean(name, known) or f"give `lens` a `{name}:` to have it here",
     )
 
 
 def _apply(e: Elaborator, made: LensV, name: str, node: ast.Call, scope: Scope) -> Value:
     if len(node.args) != 1 or node.args[0].name:
-        raise fail("MI0207", f"`{name}` takes one value", node.span)
+        raise fail("MI0207", f"`{name}` takes one value", node.span, help=f"such as `sae.{name}(x)`")
     value = as_tensor(e.eval(node.args[0].value, scope), node.args[0].span)
     return made.encode(value) if name == "encode" else made.decode(value)

@@ -165,9 +165,18 @@ def annotated(site: SiteV, axes: tuple[str, ...], span: Span, ctx: Context) -> S
     """``site x: Site[batch, patch, d] = ...``: names for the axes of a module site."""
     if site.row.axes and site.row.axes != axes:
         raise fail(
-            "MI0301", "the axes of this site are known", span, label=f"it has {', '.join(site.row.axes)}"
+            "MI0301",
+            "the axes of this site are known",
+            span,
+            label=f"it has {', '.join(site.row.axes)}",
+            help="leave the type out, or write these axes",
         )
     if not axes or axes[0] != "batch" or len(set(axes)) < len(axes):
-        raise fail("MI0302", "the first axis of a site is `batch`, and each has its own name", span)
+        raise fail(
+            "MI0302",
+            "the first axis of a site is `batch`, and each has its own name",
+            span,
+            help="such as `Site[batch, pos, d]`",
+        )
     ctx.facts.name_axes(site.model.node, site.site.name, axes)
     return replace(site, row=replace(site.row, axes=axes))

@@ -17,7 +17,7 @@ from midsl.sema.elaborate import Elaborator
 from midsl.sema.models import annotated
 from midsl.sema.params import param_value
 from midsl.sema.scope import Lazy, Scope
-from midsl.sema.stdfiles import std_names, std_tree
+from midsl.sema.stdfiles import std_names, std_tree, where_from
 from midsl.sema.typenames import type_of, written
 from midsl.sema.values import (
     AxisV,
@@ -92,7 +92,11 @@ class Modules:
         key = str(path)
         if key in self.busy:
             raise fail(
-                "MI0210", f"`{imp.path}` imports this module back", imp.span, label="a circle of imports"
+                "MI0210",
+                f"`{imp.path}` imports this module back",
+                imp.span,
+                label="a circle of imports",
+                help="move what both need into a third file",
             )
         module = self.loaded.get(key)
         if module is None:
@@ -102,7 +106,12 @@ class Modules:
             else:
                 parsed = parse(SourceFile(str(path), path.read_text(encoding="utf-8"), path), self.ctx.bag)
             if parsed is None:
-                raise fail("MI0202", f"module `{imp.path}` has errors", imp.span)
+                raise fail(
+                    "MI0202",
+                    f"module `{imp.path}` has errors",
+                    imp.span,
+                    help="mend what is said of it above",
+                )
             module = self.loaded[key] = self.load_tree(parsed, key, std)
         names = module.scope.names
         if not imp.names:
@@ -115,14 +124,20 @@ class Modules:
                     f"module `{imp.path}` does not define `{name}`",
                     imp.span,
                     label=f"no `{name}` there",
-                    help=did_you_mean(name, list(names)),
+                    help=did_you_mean(name, list(names)) or where_from(name) or f"it has {', '.join(names)}",
                 )
             self._bind(scope, name, names[name], imp.span)
 
     def _locate(self, imp: ast.Import, tree: ast.Module) -> tuple[Path, bool]:
         if imp.relative:
             if "://" in imp.path:
-                raise fail("MI0202", "a module is a local file", imp.span, label="not a path")
+                raise fail(
+                    "MI0202",
+                    "a module is a local file",
+                    imp.span,
+                    label="not a path",
+                    help='download it, and import it by its path: `from "file.mi" import name`',
+                )
             base = tree.source.path.parent if tree.source.path else Path()
             try:
                 path = (base / imp.path).resolve()
@@ -162,7 +177,13 @@ class Modules:
 
     def _bind(self, scope: Scope, name: str, value: Value | Lazy, span: Span) -> None:
         if name in scope.names:
-            raise fail("MI0204", f"`{name}` is defined twice", span, label="defined again here")
+            raise fail(
+                "MI0204",
+                f"`{name}` is defined twice",
+                span,
+                label="defined again here",
+                help="give one of the two another name",
+            )
         scope.names[name] = value
 
     def _declare(self, decl: ast.Decl, scope: Scope, module: LoadedModule) -> None:
@@ -230,7 +251,12 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
                 help="write the control as an experiment of its own",
             )
         if b.where is not None:
-            raise fail("MI0601", "not implemented: `where` on a binding", b.where.span)
+            raise fail(
+                "MI0601",
+                "not implemented: `where` on a binding",
+                b.where.span,
+                help="make the choice in a sweep or in SQL",
+            )
         if b.type is not None:
             check_names(b.type, scope)
         value = e.eval(b.value, scope)
@@ -249,6 +275,7 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
                     f"`{b.role}` binds a {b.role}{extra}",
                     b.value.span,
                     label=f"this is a {value.kind}",
+                    help=f"write `let {b.name} = ...` for anything else",
                 )
         if e.ctx.watch is not None:
             e.ctx.watch[b.name_span] = value

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from midsl.sema.elaborate import Elaborator
     from midsl.sema.scope import Scope
 
+_SUCH = {"Int": "64", "Float": "0.5", "Bool": "true", "String": "name"}
 _TYPES: dict[str, type] = {"Int": int, "Float": float, "String": str, "Bool": bool}
 
 
@@ -20,7 +21,11 @@ def param_value(e: Elaborator, param: ast.Param, scope: Scope) -> Value:
     name = param.type.name if isinstance(param.type, ast.TypeRef) else ""
     if name not in _TYPES:
         raise fail(
-            "MI0308", "a parameter is Int, Float, String or Bool", param.type.span, label="another type"
+            "MI0308",
+            "a parameter is Int, Float, String or Bool",
+            param.type.span,
+            label="another type",
+            help="for anything else write `let`",
         )
     given = e.ctx.params.get(param.name)
     if given is not None:
@@ -40,7 +45,11 @@ def param_value(e: Elaborator, param: ast.Param, scope: Scope) -> Value:
         if kind is float and type(value.value) is int:
             return ConstV(float(value.value))
     raise fail(
-        "MI0308", f"`{param.name}` is declared {name}", param.value.span, label=f"this is a {value.kind}"
+        "MI0308",
+        f"`{param.name}` is declared {name}",
+        param.value.span,
+        label=f"this is a {value.kind}",
+        help=f"give it {name}, or declare another type",
     )
 
 
@@ -59,4 +68,5 @@ def _parse(param: ast.Param, kind: str, text: str) -> int | float | str | bool:
             f"`-p {param.name}={text}`: {param.name} is declared {kind}",
             param.span,
             label=f"declared {kind} here",
+            help=f"such as `-p {param.name}={_SUCH[kind]}`",
         ) from None

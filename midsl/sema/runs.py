@@ -47,7 +47,13 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
         )
     model = e.eval(node.model, scope)
     if not isinstance(model, ModelV):
-        raise fail("MI0301", "`run` needs a model", node.model.span, label=f"this is a {model.kind}")
+        raise fail(
+            "MI0301",
+            "`run` needs a model",
+            node.model.span,
+            label=f"this is a {model.kind}",
+            help="such as `run m on d.clean`, the model first",
+        )
     data = e.eval(node.data, scope)
     part = as_part(e, data, node.data.span)
     check_length(e, model, part, node.data.span)
@@ -57,7 +63,13 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
     if node.edits is not None:
         value = e.eval(node.edits, scope)
         if not isinstance(value, EditsV):
-            raise fail("MI0301", "`do` needs edits", node.edits.span, label=f"this is a {value.kind}")
+            raise fail(
+                "MI0301",
+                "`do` needs edits",
+                node.edits.span,
+                label=f"this is a {value.kind}",
+                help="write `do { site := value }`, or what a function of edits gives",
+            )
         edits, puts = attach_all(e, value.edits, bare)
     check_overlap(edits, e.ctx.facts.info(model.node))
     forward = ir.Forward(model.node, part.node, tuple(edits), e.ctx.origin(), type=RUN, span=node.span)
@@ -133,7 +145,13 @@ def as_part(e: Elaborator, data: Value, span: Span) -> PartV:
             label=f"it has {', '.join(data.sides)}",
             help=f"write `.{data.sides[0]}` after it",
         )
-    raise fail("MI0301", "`run ... on` needs data", span, label=f"this is a {data.kind}")
+    raise fail(
+        "MI0301",
+        "`run ... on` needs data",
+        span,
+        label=f"this is a {data.kind}",
+        help="such as `run m on d.clean`",
+    )
 
 
 def templates(e: Elaborator, node: ast.Edits, scope: Scope) -> EditsV:
@@ -163,7 +181,7 @@ def _targets(target: Value, span: Span) -> tuple[SiteV | ViewV, ...]:
         return (target,)
     if isinstance(target, SitesV):
         return target.members
-    help = ""
+    help = "such as `m.blocks[0].resid_post := 0`"
     if isinstance(target, TensorV):
         help = "a computed value is no place; edit the site it was read from"
     elif isinstance(target, LensV):
@@ -203,7 +221,12 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
         check_layerwise(tensor.node, template.value.span)
     check_union(tensor.node, template.value.span)
     if tensor.type.kind == "bool":
-        raise fail("MI0408", "a truth value cannot be written to a site", template.value.span)
+        raise fail(
+            "MI0408",
+            "a truth value cannot be written to a site",
+            template.value.span,
+            help="make it a number: `where(x, 1.0, 0.0)`",
+        )
     absolute = not any(isinstance(n, ir.Self) for n in _own(tensor.node))
     return ir.Edit(site, tensor.node, absolute, type=EDIT, span=template.span)
 
@@ -216,6 +239,7 @@ def check_writable(target: SiteV, span: Span) -> None:
             f"site `{target.row.name}` cannot be written",
             span,
             label=target.row.why or "not writable in this model",
+            help="`midsl sites` lists which can be",
         )
 
 
@@ -257,6 +281,7 @@ def check_fit(value: TensorV, slot: TensorType, span: Span) -> None:
             f"`{axis.name}` of the value is not `{axis.name}` of the site",
             span,
             label=f"{axis.owner[:8]} against {own.owner[:8]}",
+            help="take the value from a run of the model that is edited",
         )
 
 

@@ -27,7 +27,11 @@ class Lazy:
             return self.value
         if self.busy:
             raise fail(
-                "MI0211", f"`{self.name}` is defined by itself", self.span, label="this needs its own value"
+                "MI0211",
+                f"`{self.name}` is defined by itself",
+                self.span,
+                label="this needs its own value",
+                help="use another name on one side: `let next = last + 1`",
             )
         self.busy = True
         try:

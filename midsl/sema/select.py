@@ -64,25 +64,41 @@ def _index(value: TensorV, axis: Axis, item: Value, span: Span, ctx: Context) ->
                 help="use it with `vocab:`",
             )
         if item.column_kind in ("label", "number"):
-            raise fail("MI0407", f"a {item.column_kind} column cannot be an index", span)
+            raise fail(
+                "MI0407",
+                f"a {item.column_kind} column cannot be an index",
+                span,
+                help="positions go with `pos:`, tokens with `vocab:`; compare labels and numbers",
+            )
         return item.node
     if isinstance(item, RangeV):
         return ir.Slice(item.lo, item.hi, item.step, span=span)
     if isinstance(item, ListV):
         labels = tuple(_label(axis, i, span) for i in item.items)
         if not labels:
-            raise fail("MI0402", "an empty list selects nothing", span)
+            raise fail("MI0402", "an empty list selects nothing", span, help="name at least one index")
         return ir.Const(labels, span=span)
     if isinstance(item, TensorV):
         if isinstance(item.node, ir.Coord) or item.type.kind in ("int", "token"):
             return item.node
-        raise fail("MI0301", "an index is a whole number", span, label=f"this is {item.type}")
+        raise fail(
+            "MI0301",
+            "an index is a whole number",
+            span,
+            label=f"this is {item.type}",
+            help="such as `x[head: 3]`, a list, a range or a column",
+        )
     return ir.Const(_label(axis, item, span), span=span)
 
 
 def _label(axis: Axis, item: Value, span: Span) -> ir.Scalar:
     if not isinstance(item, ConstV):
-        raise fail("MI0407", f"`{axis.name}` cannot be selected by a {item.kind}", span)
+        raise fail(
+            "MI0407",
+            f"`{axis.name}` cannot be selected by a {item.kind}",
+            span,
+            help="an index, a range, a list, a column such as `.end`, or a swept variable",
+        )
     v = item.value
     if axis.labels is not None:
         hit = next((x for x in axis.labels if type(x) is type(v) and x == v), None)
@@ -96,7 +112,12 @@ def _label(axis: Axis, item: Value, span: Span) -> ir.Scalar:
             )
         return hit
     if type(v) is not int:
-        raise fail("MI0301", f"an index along `{axis.name}` is a whole number", span)
+        raise fail(
+            "MI0301",
+            f"an index along `{axis.name}` is a whole number",
+            span,
+            help=f"such as `{axis.name}: 0`",
+        )
     if axis.name == "pos" and v < 0:
         raise fail(
             "MI0407",
@@ -107,7 +128,11 @@ def _label(axis: Axis, item: Value, span: Span) -> ir.Scalar:
     if axis.size is not None:
         if not -axis.size <= v < axis.size:
             raise fail(
-                "MI0406", f"`{axis.name}` has no index {v}", span, label=f"`{axis.name}` has {axis.size}"
+                "MI0406",
+                f"`{axis.name}` has no index {v}",
+                span,
+                label=f"`{axis.name}` has {axis.size}",
+                help=f"the last is {axis.size - 1}",
             )
         return v + axis.size if v < 0 else v
     return v

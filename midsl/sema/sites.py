@@ -36,9 +36,15 @@ SITE = PlainType("Site")
 def index_blocks(blocks: BlocksV, items: list[tuple[str | None, Value, Span]], span: Span) -> BlocksV:
     """``m.blocks[*]``, ``[3]``, ``[0..4]``, ``[l]``."""
     if blocks.path or blocks.layer is not None:
-        raise fail("MI0307", "blocks are selected already", span)
+        raise fail("MI0307", "blocks are selected already", span, help="select once: `m.blocks[3]`")
     if len(items) != 1 or items[0][0] not in (None, "layer"):
-        raise fail("MI0407", "blocks have one axis, `layer`", span, label="one selection is needed here")
+        raise fail(
+            "MI0407",
+            "blocks have one axis, `layer`",
+            span,
+            label="one selection is needed here",
+            help="such as `m.blocks[3]`, `m.blocks[*]` or `m.blocks[0..4]`",
+        )
     index = index_node("layer", items[0][1], blocks.model.sizes.get("layer"), items[0][2])
     return BlocksV(blocks.model, index, "")
 
@@ -73,14 +79,30 @@ def index_node(axis: str, value: Value, size: int | None, span: Span) -> ir.Node
         return ir.Const(chosen, span=span)
     if isinstance(value, ListV):
         if not value.items:
-            raise fail("MI0402", f"this selects nothing of `{axis}`", span, label="an empty list")
+            raise fail(
+                "MI0402",
+                f"this selects nothing of `{axis}`",
+                span,
+                label="an empty list",
+                help="name at least one index, or `*` for all",
+            )
         items = []
         for item in value.items:
             if not (isinstance(item, ConstV) and type(item.value) is int):
-                raise fail("MI0301", "a list in a selection holds whole numbers", span)
+                raise fail(
+                    "MI0301",
+                    "a list in a selection holds whole numbers",
+                    span,
+                    help="such as `head: [0, 3, 7]`",
+                )
             items.append(_in_range(axis, item.value, size, span))
         if len(set(items)) < len(items):
-            raise fail("MI0405", f"one index of `{axis}` stands twice in the list", span)
+            raise fail(
+                "MI0405",
+                f"one index of `{axis}` stands twice in the list",
+                span,
+                help="leave one of the two out",
+            )
         return ir.Const(tuple(items), span=span)
     if isinstance(value, LateV):
         return Late(value.name, span=value.span)
@@ -107,7 +129,7 @@ def _in_range(axis: str, value: int, size: int | None, span: Span) -> int:
             help=f"the last is {size - 1}",
         )
     if value < 0 and size is None and axis not in ("pos",):
-        raise fail("MI0406", f"a negative `{axis}` needs a known size", span)
+        raise fail("MI0406", f"a negative `{axis}` needs a known size", span, help="count from 0")
     return value + size if value < 0 and size is not None else value
 
 
@@ -142,10 +164,10 @@ def index_site(value: SiteV, items: list[tuple[str | None, Value, Span]], span: 
                 f"`{axis}` cannot be selected at this site",
                 at,
                 label=f"the site has {', '.join(allowed)}",
-                help=did_you_mean(axis, allowed),
+                help=did_you_mean(axis, allowed) or f"select along {' or '.join(f'`{a}`' for a in allowed)}",
             )
         if axis in select:
-            raise fail("MI0407", f"`{axis}` is selected already", at)
+            raise fail("MI0407", f"`{axis}` is selected already", at, help="select along each axis once")
         index = index_node(axis, v, value.model.sizes.get(axis), at)
         if isinstance(index, ir.Const) and isinstance(index.value, int) and index.value < 0:
             if index.value != -1:
@@ -224,7 +246,12 @@ def resolve(site: ir.Site, part: PartV, ctx: Context) -> ir.Site:
             return i
         column = ctx.column(part, i.name, i.span)
         if column.column_kind not in ("pos", "span"):
-            raise fail("MI0407", f"`.{i.name}` is a {column.column_kind} column, not a position", i.span)
+            raise fail(
+                "MI0407",
+                f"`.{i.name}` is a {column.column_kind} column, not a position",
+                i.span,
+                help="name a column of positions, such as `.end`",
+            )
         return column.node
 
     _, pos = ctx.data_axes(part)
@@ -298,6 +325,7 @@ def read(run: RunV, value: SiteV, span: Span, ctx: Context) -> TensorV:
             f"site `{value.row.name}` cannot be read",
             span,
             label=value.row.why or "not readable in this model",
+            help="`midsl sites` lists which can be",
         )
     if value.site.minus:
         raise fail(

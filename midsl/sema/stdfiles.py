@@ -17,6 +17,7 @@ from midsl.source import SourceFile
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
 
+_FN = re.compile(r"^(?:extern )?fn (\w+)", re.M)
 _TEST = re.compile(r'^test "[^\n]*\{\n(?:(?!\}).*\n)*\}\n', re.M)
 
 
@@ -30,6 +31,20 @@ def std_names() -> list[str]:
     root = resource_dir("stdlib")
     paths = sorted(root.rglob("*.mi"))
     return [".".join(("std", *p.relative_to(root).with_suffix("").parts)) for p in paths]
+
+
+def where_from(name: str) -> str:
+    """How to get a name from the module of the library that has it; "" where none has."""
+    found = _functions().get(name)
+    return f"write `from {found} import {name}`" if found else ""
+
+
+@cache
+def _functions() -> dict[str, str]:
+    """The functions of the library by name, and the module of each."""
+    root = resource_dir("stdlib")
+    texts = {m: root.joinpath(*m.split(".")[1:]).with_suffix(".mi").read_text("utf-8") for m in std_names()}
+    return {name: m for m, text in texts.items() for name in _FN.findall(text)}
 
 
 def std_tree(path: Path) -> tuple[ast.Module | None, Bag]:

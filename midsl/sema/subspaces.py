@@ -24,7 +24,12 @@ def split_subspace(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     given = {a.name or "v": e.eval(a.value, scope) for a in node.args}
     lens, by = given.get("v"), given.get("by")
     if not isinstance(lens, LensV) or not isinstance(by, TensorV):
-        raise fail("MI0207", "`split` takes a subspace and `by:` a weight", node.span)
+        raise fail(
+            "MI0207",
+            "`split` takes a subspace and `by:` a weight",
+            node.span,
+            help="such as `split(v, by: m.blocks[8].mlp.W_out)`",
+        )
     basis = lens.shows.get("decoder")
     space = lens.at.row.axes[-1]
     if (
@@ -37,6 +42,7 @@ def split_subspace(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             "only a linear subspace can be split",
             node.span,
             label="this decomposition has no `decoder` with one direction for each of its code",
+            help="give `lens` a `decoder:`, a tensor with the axes of the site and of the code",
         )
     if by.type.axis(space) is None or len(by.type.axes) != 2:
         raise fail(
@@ -44,6 +50,7 @@ def split_subspace(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             f"a subspace of `{space}` is split by a weight that reads `{space}`",
             node.span,
             label=f"this weight is {by.type}",
+            help=f"such as a weight of `{space}` and one other axis: `m.blocks[8].mlp.W_out`",
         )
     code = lens.code.name
     row = apply("project", (basis, by), node.span, attrs=(("over", space),), drop=_other(by, space))

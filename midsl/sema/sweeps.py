@@ -203,7 +203,9 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Cl
     if plain:
         points = tuple(tuple(m.site.index(n).value for n in names) for m in members)  # type: ignore[union-attr]
         if len(set(points)) < len(points):
-            raise fail("MI0405", "one site stands twice in what is swept", span)
+            raise fail(
+                "MI0405", "one site stands twice in what is swept", span, help="leave one of the two out"
+            )
         domain = ir.Points(points, type=DOMAIN, span=span)
         if not dense:
             axes = (replace(axes[0], size=len(points)),)
@@ -241,21 +243,36 @@ def _axis(value: SiteV, name: str, prefix: str, var: str) -> Axis:
 
 def _values(name: str, prefix: str, items: tuple[Value, ...], span: Span) -> Clause:
     if not items:
-        raise fail("MI0402", "there is nothing to sweep over", span, label="an empty list")
+        raise fail(
+            "MI0402",
+            "there is nothing to sweep over",
+            span,
+            label="an empty list",
+            help="list at least one value",
+        )
     literals = []
     for item in items:
         if not isinstance(item, ConstV):
             raise fail(
-                "MI0301", "a swept list holds literals or sites", span, label=f"it holds a {item.kind}"
+                "MI0301",
+                "a swept list holds literals or sites",
+                span,
+                label=f"it holds a {item.kind}",
+                help="list numbers, strings or sites, or sweep a site with a star",
             )
         literals.append(item.value)
     kinds = {type(v) for v in literals}
     if kinds == {int, float}:
         literals = [float(v) for v in literals]
     elif len(kinds) > 1:
-        raise fail("MI0301", "the items of a swept list are of one type", span)
+        raise fail(
+            "MI0301",
+            "the items of a swept list are of one type",
+            span,
+            help="list numbers only, or strings only",
+        )
     if len(set(literals)) < len(literals):
-        raise fail("MI0405", "one value stands twice in what is swept", span)
+        raise fail("MI0405", "one value stands twice in what is swept", span, help="leave one of the two out")
     axis = Axis(prefix + name, f"sweep:{name}", len(literals), tuple(literals))
     points = ir.Points(tuple((v,) for v in literals), type=DOMAIN, span=span)
     kind: Kind = "int" if type(literals[0]) is int else "bool" if type(literals[0]) is bool else "float"
@@ -323,7 +340,12 @@ def _codes(name: str, prefix: str, view: ViewV, span: Span) -> Clause:
     chosen: tuple[int, ...]
     if isinstance(index, ir.Star):
         if code.size is None:
-            raise fail("MI0402", f"how many of `{code.name}` there are is not known", span)
+            raise fail(
+                "MI0402",
+                f"how many of `{code.name}` there are is not known",
+                span,
+                help=f"name them: `{code.name}: [0, 1, 2]`",
+            )
         chosen = tuple(range(code.size))
     else:
         assert isinstance(index, ir.Const)

@@ -43,21 +43,24 @@ def as_tensor(value: Value, span: Span) -> TensorV:
             label="this is a list",
             help="sweep over the list (`sweep x in [...]`), or index with it (`t[axis: [...]]`)",
         )
-    from midsl.sema.values import ColumnV, RunV, SiteV
+    from midsl.sema.values import ColumnV
 
-    hint = ""
-    if isinstance(value, RunV):
-        hint = "read something of the run: `r.logits`, or `r[site]`"
-    elif isinstance(value, SiteV):
-        hint = "a site is a place; its value in a run is `r[site]`"
-    elif isinstance(value, ColumnV) and value.column_kind in ("token", "number", "pos"):
+    hints = {
+        "Run": "read something of the run: `r.logits`, or `r[site]`",
+        "Site": "a site is a place; its value in a run is `r[site]`",
+        "String": "write a number; strings only label and compare",
+        "Model": "run it, and read something: `(run m on d.clean).logits`",
+        "module": "name something in it, such as `metrics.nll`",
+        "function": "call it: `ld(r)`",
+    }
+    if isinstance(value, ColumnV) and value.column_kind in ("token", "number", "pos"):
         return TensorV(value.node)
     raise fail(
         "MI0301",
         f"a number or tensor is needed, and this is a {value.kind}",
         span,
         label=f"this is a {value.kind}",
-        help=hint,
+        help=hints.get(value.kind, "read a number of it, or leave it out"),
     )
 
 
@@ -198,10 +201,28 @@ def fold(op: str, left: ConstV, right: ConstV, span: Span) -> ConstV:
             )
         return ConstV(a + b)
     if isinstance(a, str) or isinstance(b, str):
-        raise fail("MI0301", f"`{op}` needs numbers", span, label=f"{left.kind} {op} {right.kind}")
+        raise fail(
+            "MI0301",
+            f"`{op}` needs numbers",
+            span,
+            label=f"{left.kind} {op} {right.kind}",
+            help="`+` also joins two strings",
+        )
     if op in ("/", "%") and b == 0:
-        raise fail("MI0301", "division by zero", span, label="the divisor is 0")
-    large = fail("MI0301", "the result is too large for a number", span, label="beyond 64 bits")
+        raise fail(
+            "MI0301",
+            "division by zero",
+            span,
+            label="the divisor is 0",
+            help="divide by something that is not 0",
+        )
+    large = fail(
+        "MI0301",
+        "the result is too large for a number",
+        span,
+        label="beyond 64 bits",
+        help="use a float: `2.0 ** 80`",
+    )
     if op == "**" and type(a) is type(b) is int and abs(a) > 1 and b * math.log2(abs(a)) > _BITS:
         raise large  # before it is computed: a tower of powers would never end
     try:
@@ -209,11 +230,22 @@ def fold(op: str, left: ConstV, right: ConstV, span: Span) -> ConstV:
     except OverflowError:
         raise large from None
     except ZeroDivisionError:
-        raise fail("MI0301", "division by zero", span, label="a negative power of 0") from None
+        raise fail(
+            "MI0301",
+            "division by zero",
+            span,
+            label="a negative power of 0",
+            help="divide by something that is not 0",
+        ) from None
     if type(result) is int and result.bit_length() > _BITS:
         raise large
     if not isinstance(result, (int, float)):
-        raise fail("MI0301", f"`{op}` of these has no real value", span)
+        raise fail(
+            "MI0301",
+            f"`{op}` of these has no real value",
+            span,
+            help="take the power of a number that is not negative",
+        )
     return ConstV(result)
 
 
@@ -222,7 +254,12 @@ def compare(op: str, left: Value, right: Value, span: Span, within: float | None
     if isinstance(left, ConstV) and isinstance(right, ConstV) and op != "~=":
         x, y = left.value, right.value
         if isinstance(x, str) != isinstance(y, str):
-            raise fail("MI0301", f"{left.kind} and {right.kind} cannot be compared", span)
+            raise fail(
+                "MI0301",
+                f"{left.kind} and {right.kind} cannot be compared",
+                span,
+                help="compare numbers with numbers, and strings with strings",
+            )
         table = {"==": x == y, "!=": x != y}
         if op not in table:
             table = {"<": x < y, "<=": x <= y, ">": x > y, ">=": x >= y}  # type: ignore[operator]
@@ -256,7 +293,8 @@ def find_axis(t: TensorType, name: str, span: Span, doing: str) -> Axis:
         f"there is no axis `{name}` to {doing}",
         span,
         label=f"this has axes: {have}",
-        help=did_you_mean(name, t.names),
+        help=did_you_mean(name, t.names)
+        or (f"name one of {have}" if t.axes else "this is one number: leave the axis out"),
     )
 
 
@@ -293,7 +331,12 @@ def select_type(t: TensorType, axis: Axis, index: ir.Node, extra: Sequence[Axis]
         if same is None:
             kept.append(e)
         elif not same.same_as(e):
-            raise fail("MI0304", f"the index and the value do not share a `{e.name}` axis", span)
+            raise fail(
+                "MI0304",
+                f"the index and the value do not share a `{e.name}` axis",
+                span,
+                help="take the index from the data that the run is on",
+            )
     return replace(t, axes=tuple(kept))
 
 

@@ -41,20 +41,30 @@ def index_view(view: ViewV, items: list[tuple[str | None, Value, Span]], span: S
                     f"`{name}` cannot be selected of this {view.part}",
                     at,
                     label=f"it has {', '.join(known)}",
-                    help=did_you_mean(name, known),
+                    help=did_you_mean(name, known) or f"select along {', '.join(known)}",
                 )
             below.append((name, value, at))
             continue
         if view.index is not None:
-            raise fail("MI0407", f"`{name}` is selected already", at)
+            raise fail("MI0407", f"`{name}` is selected already", at, help="select along each axis once")
         index = index_node(name, value, code.size, at)
         if not isinstance(index, (ir.Const, ir.Coord, ir.Star)):
-            raise fail("MI0407", f"`{name}` cannot be selected by a {value.kind}", at)
+            raise fail(
+                "MI0407",
+                f"`{name}` cannot be selected by a {value.kind}",
+                at,
+                help="an index, a list, `*` or a swept variable",
+            )
         view = replace(view, index=index)
     if below:
         at_site = index_site(view.at, below, span)
         if not isinstance(at_site, SiteV):
-            raise fail("MI0407", "a code is at one site", span)
+            raise fail(
+                "MI0407",
+                "a code is at one site",
+                span,
+                help="select along axes of the site: `sae.code[pos: .end]`",
+            )
         view = replace(view, at=at_site)
     return view
 
@@ -181,7 +191,12 @@ def _value(e: Elaborator, template: EditTemplate, view: ViewV, here: TensorV, ru
         tensor = tensors.as_tensor(value, span)
     runs.check_fit(tensor, here.type, span)
     if tensor.type.kind == "bool":
-        raise fail("MI0408", "a truth value cannot be written to a code", span)
+        raise fail(
+            "MI0408",
+            "a truth value cannot be written to a code",
+            span,
+            help="make it a number: `where(x, 1.0, 0.0)`",
+        )
     return tensor
 
 

@@ -48,7 +48,11 @@ def pick_axes(table: ResultTable, x: str | None = None, y: str | None = None) ->
             has = ", ".join(keys) or "none"
             raise fail("MI0205", f"`{table.title}` has no key `{axis}`", help=f"its keys are: {has}")
     if not keys:
-        raise fail("MI0205", f"`{table.title}` is a single value: it has no axis to draw")
+        raise fail(
+            "MI0205",
+            f"`{table.title}` is a single value: it has no axis to draw",
+            help="ask for it with `midsl sql`, or show a report with key columns",
+        )
     left = [k for k in keys if k not in (x, y)]
     if y is None and len(keys) > 1:
         y = left.pop(0)

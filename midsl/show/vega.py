@@ -140,7 +140,11 @@ def _over_a_key(table: ResultTable, channels: dict[str, str]) -> dict[str, str]:
     if "x" not in filled:
         x = _first_free_key(table, filled)
         if x is None:
-            raise fail("MI0205", f"`{table.title}` has no key left for the x axis")
+            raise fail(
+                "MI0205",
+                f"`{table.title}` has no key left for the x axis",
+                help="name fewer axes for the other channels",
+            )
         filled["x"] = x
     filled.setdefault("y", "value")
     if "color" not in filled and (color := _first_free_key(table, filled)) is not None:

@@ -46,6 +46,7 @@ def test_checks(path: Path, golden: Golden, facts: FileFacts) -> None:
     assert bag.errors
     family = "MI" + path.parent.name[:2]
     assert any(d.code.startswith(family) for d in bag.errors), "an error of the folder's family"
+    assert all(d.help for d in bag.errors), "each says what to write instead"
     golden(path.with_suffix(".expected"), said(bag))
 
 
@@ -60,6 +61,7 @@ def test_binds(path: Path, golden: Golden, model_files: Path) -> None:
     with pytest.raises(MiError) as caught:
         explain(compile_spec(spec))
     assert caught.value.exit_code == 2
+    assert all(d.help for d in caught.value.diagnostics)
     text = said(Bag(list(caught.value.diagnostics)))
     golden(path.with_suffix(".expected"), text.replace(str(model_files), "."))
 

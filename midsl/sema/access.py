@@ -1,0 +1,102 @@
+"""What stands behind a dot or in brackets of runs and data, and sites by their full names."""
+
+from __future__ import annotations
+
+from midsl.diagnostics.model import fail
+from midsl.diagnostics.suggest import did_you_mean
+from midsl.sema.context import Context
+from midsl.sema.models import blocks_field, model_field
+from midsl.sema.sites import index_blocks, read
+from midsl.sema.values import BlocksV, ConstV, DataV, ModelV, RunV, SiteV, Value, ViewV
+from midsl.sema.views import read_view
+from midsl.source import Span
+from midsl.syntax import ast
+
+
+def run_field(ctx: Context, run: RunV, name: str, span: Span) -> Value:
+    """``r.logits``, ``r.data``."""
+    if name == "data":
+        return run.part
+    if name == "logits":
+        site = model_field(run.model, "logits", span, ctx)
+        assert isinstance(site, SiteV)
+        return read(run, site, span, ctx)
+    if name in ("tokens", "text"):
+        raise fail(
+            "MI0601",
+            f"not implemented: `.{name}` of a run",
+            span,
+            help="the tokens it ran on are `r.data.tokens`",
+        )
+    raise fail(
+        "MI0205",
+        f"a run has no field `{name}`",
+        span,
+        label="a run has logits, data, and `r[site]`",
+        help=did_you_mean(name, ["logits", "data"]) or "read a place of it: `r[m.blocks[0].resid_post]`",
+    )
+
+
+def data_field(ctx: Context, data: DataV, name: str, span: Span, at: Span) -> Value:
+    """``d.clean``, ``d.train``, ``d.end``."""
+    if name in data.splits and not data.split:
+        return DataV(data.node, data.sides, data.splits, data.columns, name)
+    if name in data.sides:
+        return ctx.part(data, name, span)
+    if name in data.columns or name in ("tokens", "next"):
+        part = ctx.part(data, data.sides[0] if data.sides else "", span)
+        return ctx.column(part, name, span)
+    known = [*data.splits, *data.sides, *data.columns]
+    raise fail(
+        "MI0506",
+        f"the data has no `{name}`",
+        at,
+        label=f"it has {', '.join(known)}",
+        help=did_you_mean(name, known) or "name one of these, or build the data with that column",
+    )
+
+
+def index_run(ctx: Context, run: RunV, node: ast.Index, site: Value | None) -> Value:
+    """``r[site]``; `site` is None where the brackets hold anything but one value."""
+    if site is None:
+        raise fail(
+            "MI0307",
+            "a run is indexed by one site",
+            node.span,
+            help="write `r[site]`, and select along axes of the site: `r[z[head: 3]]`",
+        )
+    if isinstance(site, ConstV) and isinstance(site.value, str):
+        site = site_by_name(ctx, run.model, site.value, node.items[0].span)
+    if isinstance(site, ViewV):
+        return read_view(run, site, node.span, ctx)
+    if not isinstance(site, SiteV):
+        raise fail(
+            "MI0410",
+            "a run is indexed by a site",
+            node.items[0].span,
+            label=f"this is a {site.kind}",
+            help="such as `r[m.blocks[0].resid_post]`, or `r.logits`",
+        )
+    return read(run, site, node.span, ctx)
+
+
+def site_by_name(ctx: Context, model: ModelV, name: str, span: Span) -> Value:
+    """A site by TransformerLens' full spelling: ``blocks.5.attn.hook_z``."""
+    parts = [p.removeprefix("hook_") for p in name.split(".")]
+    if parts[0] != "blocks":
+        found = model_field(model, parts[0], span, ctx)
+        for p in parts[1:]:
+            found = _below(ctx, found, p, span)
+        return found
+    if len(parts) < 3 or not parts[1].isdigit():
+        raise fail("MI0401", f'"{name}" is not a site', span, help='such as "blocks.5.attn.hook_z"')
+    value: Value = index_blocks(BlocksV(model), [(None, ConstV(int(parts[1])), span)], span)
+    for p in parts[2:]:
+        value = _below(ctx, value, p, span)
+    return value
+
+
+def _below(ctx: Context, value: Value, name: str, span: Span) -> Value:
+    if not isinstance(value, BlocksV):
+        raise fail("MI0401", f"there is no site below `{name}`", span, help="`midsl sites` lists the names")
+    return blocks_field(value, name, span, ctx)
