@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ def helpless(text: str) -> list[str]:
             continue
         code = node.args[0]
         known = node.func.id == "fail" or (node.func.id == "Diagnostic" and len(node.args) < 6)
-        if not (known and isinstance(code, ast.Constant) and re.fullmatch(r"MI\d{4}", str(code.value))):
+        if not (known and isinstance(code, ast.Constant) and isinstance(code.value, str)):
             continue
         if code.value not in NOBODYS_FAULT and not any(k.arg == "help" for k in node.keywords):
             found.append(f"{node.lineno}: {code.value}")
