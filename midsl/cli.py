@@ -11,9 +11,9 @@ import click
 
 from midsl import __version__
 from midsl.cli_common import (
+    STORE,
     Commands,
     F,
-    json_option,
     parse_params,
     reporting,
     show_diagnostics,
@@ -21,6 +21,7 @@ from midsl.cli_common import (
 )
 from midsl.cli_edit import EDITING
 from midsl.cli_library import LIBRARY
+from midsl.cli_results import RESULTS
 
 PASSES = (
     "fold_constants",
@@ -70,13 +71,6 @@ def switched_off(options: dict[str, Any]) -> list[str]:
 
 
 SPEC = click.argument("spec", type=click.Path(path_type=Path))
-STORE = click.option(
-    "--store",
-    type=click.Path(path_type=Path),
-    default=Path("midsl-results"),
-    show_default=True,
-    help="Folder of the results store.",
-)
 
 
 @main.command()
@@ -257,52 +251,7 @@ def sites(spec: Path, site: str, params: tuple[str, ...], trust: bool, as_json: 
     click.echo(json.dumps(rows, indent=1) if as_json else sites_text(rows))
 
 
-@main.command()
-@click.argument("query")
-@STORE
-@json_option
-@reporting
-def sql(query: str, store: Path, as_json: bool) -> None:
-    """Ask the results store in SQL (read-only)."""
-    from rich.console import Console
-
-    from midsl.show.table import print_table
-    from midsl.store.db import Store
-
-    result = Store(store).query(query)
-    if result.notes:
-        show_diagnostics(list(result.notes), False)
-    if as_json:
-        click.echo(
-            json.dumps(
-                [dict(zip(result.columns, row, strict=True)) for row in result.rows], indent=1, default=str
-            )
-        )
-    else:
-        print_table(result.columns, result.rows, Console(), see_all=f'midsl sql --json "{query}"')
-
-
-@main.command()
-@STORE
-@json_option
-@reporting
-def ls(store: Path, as_json: bool) -> None:
-    """List the runs in a results store."""
-    from rich.console import Console
-
-    from midsl.show.table import print_table
-    from midsl.store.db import Store
-
-    runs = Store(store).runs()
-    if as_json:
-        click.echo(json.dumps(runs, indent=1, default=str))
-    elif not runs:
-        click.echo("no runs yet")
-    else:
-        print_table(list(runs[0]), [tuple(r.values()) for r in runs], Console(), limit=None)
-
-
-for command in (*EDITING, *LIBRARY):
+for command in (*EDITING, *LIBRARY, *RESULTS):
     main.add_command(command)
 
 if __name__ == "__main__":

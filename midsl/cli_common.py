@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -91,6 +92,15 @@ def spec_options(f: F) -> F:
         "--trust", is_flag=True, help="Allow the spec to run Python outside the standard library."
     )(f)
     return json_option(f)
+
+
+STORE = click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    default=Path("midsl-results"),
+    show_default=True,
+    help="Folder of the results store.",
+)
 
 
 def parse_params(pairs: tuple[str, ...]) -> dict[str, str]:

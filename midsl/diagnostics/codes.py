@@ -84,6 +84,8 @@ CODES: dict[str, str] = {
     "MI0804": "an expect does not hold",
     "MI0805": "a run folder is damaged",
     "MI0806": "the database is not one this version can use",
+    "MI0807": "no such run or report",
+    "MI0808": "an optional package is missing",
     "MI0901": "internal error",
 }
 

@@ -3,5 +3,6 @@
 table.py    tables of rows, numbers lined up
 heatmap.py  a report with one or two axes as a coloured grid
 vega.py     a report as a Vega-Lite specification
+stored.py   a run from the store; compared.py  two of them
 results.py  what `midsl run` prints when it is done
 """

@@ -53,6 +53,7 @@ def vega(kind: str, table: ResultTable, channels: Mapping[str, str] | None = Non
             has = ", ".join(table.columns)
             raise fail("MI0205", f"`{table.title}` has no column `{column}`", help=f"it has: {has}")
     spec: Json = {"$schema": SCHEMA, "title": _title(table), "data": {"values": _values(table)}}
+    spec["usermeta"] = {"midsl": {"kind": kind, "report": table.title, "channels": dict(channels)}}
     facet = channels.pop("facet", None)
     view = _KINDS[kind](table, channels)
     if facet is not None:

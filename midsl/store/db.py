@@ -21,7 +21,7 @@ from midsl.store.importer import Pending, pending, scan, schema_version, sync
 from midsl.store.lock import locked
 from midsl.store.parts import CONFIG
 from midsl.store.record import RunRecord
-from midsl.store.schema import SCHEMA_VERSION
+from midsl.store.schema import SCHEMA_VERSION, literal
 from midsl.store.writer import RunWriter
 
 __all__ = ["QueryResult", "RunWriter", "Store"]
@@ -153,10 +153,12 @@ class Store:
             )
 
     @contextmanager
-    def reading(self, **more: Any) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[Diagnostic]]]:
+    def reading(
+        self, write_to: Path | None = None
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[Diagnostic]]]:
         """Open the database to ask it, importing first what it lacks; and say what it still lacks.
 
-        Nothing outside the database can be reached, except what `more` (settings of DuckDB) allows.
+        Nothing outside the database can be reached, except a file that `write_to` allows to be written.
 
         Raises:
             MI0801: another process keeps the database open. MI0803: there is no store.
@@ -164,7 +166,7 @@ class Store:
         self._must_exist()
         if self.path.exists():
             found, problems = scan(self.root / "runs")
-            with self._connect(**_SHUT, **more) as con:
+            with self._asking(write_to) as con:
                 current = schema_version(con) == SCHEMA_VERSION
                 todo = pending(con, found) if current else None
                 if todo is not None and not todo:
@@ -175,8 +177,22 @@ class Store:
             warnings = Bag()
             self.import_runs(warnings)
             notes = warnings.items
-        with self._connect(**_SHUT, **more) as con:
+        with self._asking(write_to) as con:
             yield con, notes
+
+    @contextmanager
+    def _asking(self, write_to: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
+        if write_to is None:
+            with self._connect(**_SHUT) as con:
+                yield con
+            return
+        with self._connect(
+            access_mode="READ_ONLY"
+        ) as con:  # what is allowed has to be said before it is shut
+            con.execute(f"SET allowed_paths = [{literal(str(write_to))}]")
+            con.execute("SET enable_external_access = false")
+            con.execute("SET lock_configuration = true")
+            yield con
 
     def _catch_up(self, todo: Pending | None, problems: list[Diagnostic]) -> list[Diagnostic]:
         """Import what is missing; where that cannot be done now, say how much is missing."""

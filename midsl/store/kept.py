@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
 
 from midsl.store.parts import CONFIG
 from midsl.store.rows import CheckRow, ResultTable
-from midsl.store.schema import key_in_sql, literal, quote
+from midsl.store.schema import PART_TABLES, literal, quote
+from midsl.store.tables import described, read_table
 from midsl.store.writer import MANIFEST
 
 
@@ -57,14 +57,21 @@ def _read(folder: Path, stage: dict[str, Any]) -> KeptStage | None:
         return None
     with duckdb.connect(":memory:", config=CONFIG) as con:
         try:
-            tables = [_table(con, files, *row) for row in _rows(con, files, "reports", _REPORT)]
+            tables = []
+            if "reports" in files:
+                rows = _parquet(files["measurements"]) if "measurements" in files else _NO_ROWS
+                tables = [read_table(con, rows, *row) for row in described(con, _parquet(files["reports"]))]
             checks = [CheckRow(*row) for row in _rows(con, files, "checks", _CHECK)]
         except duckdb.Error:
             return None
     return KeptStage(folder.name, tables, checks)
 
 
-_REPORT = ("experiment", "report", "unit", "keys", "n_total")
+_NO_ROWS = (
+    "(SELECT "
+    + ", ".join(f"NULL::{of} AS {quote(c)}" for c, of in PART_TABLES["measurements"].items())
+    + " WHERE false)"
+)
 _CHECK = ("experiment", "text", "message", "passed", "observed", "line")
 
 
@@ -74,37 +81,8 @@ def _rows(
     if table not in files:
         return []
     picked = ", ".join(map(quote, columns))
-    return con.execute(f"SELECT {picked} FROM read_parquet({literal(str(files[table]))})").fetchall()
+    return con.execute(f"SELECT {picked} FROM {_parquet(files[table])}").fetchall()
 
 
-def _table(
-    con: duckdb.DuckDBPyConnection,
-    files: Mapping[str, Path],
-    experiment: str,
-    report: str,
-    unit: str,
-    keys: str,
-    n_total: int | None,
-) -> ResultTable:
-    """A report's rows, in the order in which they were written."""
-    schema = json.loads(keys)
-    picked = map(key_in_sql, schema)
-    rows = []
-    if "measurements" in files:
-        rows = con.execute(
-            f"SELECT {', '.join([*picked, 'value', 'n', 'se'])} "
-            f"FROM read_parquet({literal(str(files['measurements']))}) "
-            f"WHERE experiment = {literal(experiment)} AND report = {literal(report)}"
-        ).fetchall()
-    columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True)) or [()] * (len(schema) + 3)
-    value, n, se = columns[-3:]
-    return ResultTable(
-        experiment,
-        report,
-        {key["name"]: list(column) for key, column in zip(schema, columns[:-3], strict=True)},
-        np.array([np.nan if v is None else v for v in value], dtype=np.float64),
-        np.array(n, dtype=np.int64),
-        np.array([np.nan if v is None else v for v in se], dtype=np.float64),
-        unit or "",
-        n_total,
-    )
+def _parquet(file: Path) -> str:
+    return f"read_parquet({literal(str(file))})"

@@ -1,0 +1,149 @@
+"""Commands about what runs left: `sql`, `ls`, `show`, `diff`, `export`. None of them runs anything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from midsl.cli_common import STORE, json_option, reporting, show_diagnostics
+from midsl.store.export import Format
+
+
+@click.command()
+@click.argument("query")
+@STORE
+@json_option
+@reporting
+def sql(query: str, store: Path, as_json: bool) -> None:
+    """Ask the results store in SQL (read-only)."""
+    from rich.console import Console
+
+    from midsl.show.table import print_table
+    from midsl.store.db import Store
+
+    result = Store(store).query(query)
+    if result.notes:
+        show_diagnostics(list(result.notes), False)
+    if as_json:
+        click.echo(
+            json.dumps(
+                [dict(zip(result.columns, row, strict=True)) for row in result.rows], indent=1, default=str
+            )
+        )
+    else:
+        print_table(result.columns, result.rows, Console(), see_all=f'midsl sql --json "{query}"')
+
+
+@click.command()
+@STORE
+@json_option
+@reporting
+def ls(store: Path, as_json: bool) -> None:
+    """List the runs in a results store."""
+    from rich.console import Console
+
+    from midsl.show.table import print_table
+    from midsl.store.db import Store
+
+    runs = Store(store).runs()
+    if as_json:
+        click.echo(json.dumps(runs, indent=1, default=str))
+    elif not runs:
+        click.echo("no runs yet")
+    else:
+        print_table(list(runs[0]), [tuple(r.values()) for r in runs], Console(), limit=None)
+
+
+@click.command()
+@click.argument("run", default="latest")
+@STORE
+@json_option
+@reporting
+def show(run: str, store: Path, as_json: bool) -> None:
+    """Show a run: its number, its id, its spec (`quickstart`, `quickstart~1`), or the latest."""
+    from rich.console import Console
+
+    from midsl.show.stored import print_run, run_json
+    from midsl.store.db import Store
+    from midsl.store.runs import find_run
+
+    with Store(store).reading() as (con, notes):
+        show_diagnostics(notes, False)
+        found = find_run(con, run)
+        if as_json:
+            click.echo(json.dumps(run_json(found), indent=1, default=str))
+        else:
+            print_run(found, Console(), store)
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--top", type=click.IntRange(min=0), default=5, show_default=True, help="Rows to tell of each report."
+)
+@STORE
+@json_option
+@reporting
+def diff(a: str, b: str, top: int, store: Path, as_json: bool) -> None:
+    """Compare two runs: their specs, what they ran with, and their results, joined on axes."""
+    from rich.console import Console
+
+    from midsl.show.compared import print_comparison
+    from midsl.store.compare import compare
+    from midsl.store.db import Store
+    from midsl.store.runs import find_run
+
+    with Store(store).reading() as (con, notes):
+        show_diagnostics(notes, False)
+        done = compare(find_run(con, a), find_run(con, b), top)
+    if as_json:
+        click.echo(json.dumps(done.as_json(), indent=1, default=str))
+    else:
+        print_comparison(done, Console())
+
+
+@click.command()
+@click.argument("form", metavar="FORMAT", type=click.Choice(get_args(Format)))
+@click.argument("reports", nargs=-1, metavar="[EXPERIMENT.REPORT]...")
+@click.option("--run", default="latest", show_default=True, help="Whose reports; see `midsl show`.")
+@click.option("--sql", "query", help="Export the answer to this question, not reports.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for reports, default `.`; with --sql the file, default `answer.FORMAT`.",
+)
+@STORE
+@json_option
+@reporting
+def export(
+    form: Format,
+    reports: tuple[str, ...],
+    run: str,
+    query: str | None,
+    out: Path | None,
+    store: Path,
+    as_json: bool,
+) -> None:
+    """Write reports as Parquet, CSV or Arrow files: all of a run, or those that are named."""
+    from midsl.store.db import Store
+    from midsl.store.export import export_query, export_reports
+
+    if query is not None and (reports or run != "latest"):
+        raise click.UsageError("--sql asks the whole store: leave out reports and --run")
+    if query is not None:
+        files = [export_query(Store(store), form, query, out or Path(f"answer.{form}"))]
+    else:
+        files = export_reports(Store(store), form, out or Path(), run, reports)
+    if as_json:
+        click.echo(json.dumps({"files": [str(f) for f in files]}, indent=1))
+    else:
+        for file in files:
+            click.echo(file)
+
+
+RESULTS: tuple[click.Command, ...] = (sql, ls, show, diff, export)
