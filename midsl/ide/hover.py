@@ -9,6 +9,7 @@ from midsl.ide.analysis import Analysis
 from midsl.ide.names import Definition
 from midsl.ir.types import Axis
 from midsl.sema.builtin_docs import BUILTIN_DOCS
+from midsl.sema.typenames import type_of, written
 from midsl.sema.values import (
     BuiltinV,
     DataV,
@@ -69,7 +70,7 @@ def describe(value: Value) -> str:
     if isinstance(value, SpaceV):
         return f"module {value.name}"
     shown = getattr(value, "value", None)
-    return value.kind + (f" = {shown!r}" if isinstance(shown, (int, float, str)) else "")
+    return type_of(value) + (f" = {shown!r}" if isinstance(shown, (int, float, str)) else "")
 
 
 def signature(value: FnV | ExternV) -> str:
@@ -77,7 +78,8 @@ def signature(value: FnV | ExternV) -> str:
     params = value.decl.params if isinstance(value, ExternV) else value.params
     name = value.decl.name if isinstance(value, ExternV) else value.name
     shown = [re.sub(r"\s+", " ", p.span.text) or p.name for p in params]
-    return f"fn {name}({', '.join(shown)})"
+    returns = value.decl.returns if isinstance(value, ExternV) else value.returns
+    return f"fn {name}({', '.join(shown)})" + (f" -> {written(returns)}" if returns is not None else "")
 
 
 def _sizes(axes: tuple[Axis, ...]) -> str:

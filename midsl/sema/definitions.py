@@ -7,12 +7,10 @@ stand-in; whatever needs it is left to the calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import MiError, fail
-from midsl.diagnostics.suggest import did_you_mean
 from midsl.graph.info import ModelInfo, SiteRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
@@ -20,7 +18,7 @@ from midsl.sema.agree import Signature
 from midsl.sema.context import Context
 from midsl.sema.facts import Facts
 from midsl.sema.scope import Scope
-from midsl.sema.typenames import OTHERS, TENSORS, UNITS
+from midsl.sema.typenames import TENSORS
 from midsl.sema.values import (
     AxisV,
     ColumnV,
@@ -35,7 +33,7 @@ from midsl.sema.values import (
     TypeV,
     Value,
 )
-from midsl.sema.written import unknown_type
+from midsl.sema.wellformed import check_names
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -134,7 +132,7 @@ class Standins:
 
 def check_function(ctx: Context, fn: FnV) -> None:
     """Say what is wrong with a function whatever it is given; its calls then say nothing more."""
-    facts, ctx.facts = ctx.facts, _WithAny(ctx.facts)
+    facts, ctx.facts, spent = ctx.facts, _WithAny(ctx.facts), ctx.spent
     ctx.parts[PART.node.digest] = PART
     try:
         _call(fn, Standins(ctx, fn.scope, fn.generics))
@@ -146,7 +144,7 @@ def check_function(ctx: Context, fn: FnV) -> None:
     except PoisonError:
         pass
     finally:
-        ctx.facts = facts
+        ctx.facts, ctx.spent = facts, spent
         del ctx.parts[PART.node.digest]
 
 
@@ -167,51 +165,31 @@ def _call(fn: FnV, stand: Standins) -> None:
         made.body(made.scope.child({p.name: stand.value(t, p.name) for p, t in types}))
 
 
-def check_names(t: ast.Type, scope: Scope) -> None:
-    """Refuse what is no type (MI0320), no unit (MI0305), or one axis twice (MI0204)."""
-    for part in _refs(t):
-        known = part.name in TENSORS or part.name in OTHERS
-        alias = scope.find(part.name) if not known else None
-        if not known and not isinstance(alias, TypeV):
-            raise unknown_type(part, scope)
-        if part.unit is not None and part.unit not in UNITS:
-            raise fail(
-                "MI0305",
-                f"there is no unit <{part.unit}>",
-                part.span,
-                label="not a unit",
-                help=did_you_mean(part.unit, UNITS) or f"units are {', '.join(UNITS)}; all else has none",
-            )
-        if alias is not None and (part.axes or part.unit or part.of):
-            help = f"write what `{part.name}` stands for, or an alias of its own"
-            raise fail(
-                "MI0320", f"`{part.name}` takes no axes", part.span, label="an alias is whole", help=help
-            )
-        names = [a.name for a in part.axes]
-        twice = next((n for n in names if names.count(n) > 1), None)
-        if twice is not None:
-            help = "name the axes of a value apart: `sweep h in z as src`"
-            raise fail(
-                "MI0204", f"the type has the axis `{twice}` twice", part.span, label="named twice", help=help
-            )
-
-
-def _refs(t: ast.Type) -> Iterator[ast.TypeRef]:
-    """Every named type inside a written one; what the columns of data are of is no type of values."""
-    if isinstance(t, ast.FnType):
-        for p in (*t.params, t.returns):
-            yield from _refs(p)
-    elif isinstance(t, ast.RecordType):
-        for _, f in t.fields:
-            yield from _refs(f)
-    elif isinstance(t, ast.TypeRef):
-        yield t
-        if t.of is not None:
-            yield from _refs(t.of)
+def _circular(alias: ast.Alias, scope: Scope) -> bool:
+    """Whether an alias leads back to itself by names alone."""
+    seen: set[str] = set()
+    t: ast.Type = alias.type
+    while isinstance(t, ast.TypeRef) and isinstance(found := scope.find(t.name), TypeV):
+        if t.name in seen:
+            return True
+        seen.add(t.name)
+        t = found.type
+    return False
 
 
 def check_module(ctx: Context, tree: ast.Module, scope: Scope) -> None:
     """All types that a file writes, and all functions that it defines."""
+    for decl in tree.decls:
+        if isinstance(decl, ast.Alias) and _circular(decl, scope):
+            err = fail(
+                "MI0211",
+                f"type `{decl.name}` stands for itself",
+                decl.span,
+                label="this needs its own meaning",
+                help="write what it stands for: `type Scores = Float[layer, head]`",
+            )
+            ctx.bag.extend(err.diagnostics)
+            scope.names[decl.name] = TypeV(ast.TypeRef("Any"), scope)
     for decl in tree.decls:
         types: list[ast.Type] = []
         if isinstance(decl, (ast.Fn, ast.Method)):

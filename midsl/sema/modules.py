@@ -12,7 +12,7 @@ from midsl.resources import resource_dir
 from midsl.sema.agree import Mismatch, Signature
 from midsl.sema.builtins import BUILTINS
 from midsl.sema.context import Context
-from midsl.sema.definitions import check_module, check_names
+from midsl.sema.definitions import check_module
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.models import annotated
 from midsl.sema.params import param_value
@@ -37,6 +37,7 @@ from midsl.sema.values import (
     Value,
     ViewV,
 )
+from midsl.sema.wellformed import check_names
 from midsl.sema.written import LAMBDA, check, declared, result
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
@@ -294,9 +295,8 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
 
 def of_type(ctx: Context, value: Value, b: ast.Binding, t: ast.Type, scope: Scope) -> Value:
     """The value of a binding as its type has it: MI0318 where it is something else."""
-    names_axes = isinstance(t, ast.TypeRef) and t.name == "Site" and isinstance(value, SiteV)
-    if isinstance(value, SiteV) and isinstance(t, ast.TypeRef) and names_axes and not value.row.axes:
-        return annotated(value, tuple(a.name for a in t.axes), t.span, ctx)
+    if isinstance(t, ast.TypeRef) and t.name == "Site" and isinstance(value, SiteV) and not value.row.axes:
+        value = annotated(value, tuple(a.name for a in t.axes), t.span, ctx)
     try:
         return check(value, t, Signature(scope, sizes=ctx.lengths))
     except Mismatch as err:

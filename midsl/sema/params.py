@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
-from midsl.sema.values import ConstV, Value
+from midsl.sema.values import ConstV, TypeV, Value
+from midsl.sema.wellformed import check_names
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -18,7 +19,11 @@ _TYPES: dict[str, type] = {"Int": int, "Float": float, "String": str, "Bool": bo
 
 def param_value(e: Elaborator, param: ast.Param, scope: Scope) -> Value:
     """The value of a ``param``: MI0308 if it is not of the declared type."""
-    name = param.type.name if isinstance(param.type, ast.TypeRef) else ""
+    check_names(param.type, scope)
+    written = param.type
+    while isinstance(written, ast.TypeRef) and isinstance(alias := scope.find(written.name), TypeV):
+        written = alias.type
+    name = written.name if isinstance(written, ast.TypeRef) and not written.axes else ""
     if name not in _TYPES:
         raise fail(
             "MI0308",

@@ -186,9 +186,8 @@ def _column(value: Value, t: ast.TypeRef, s: Signature) -> Value:
     if isinstance(value, ColumnV) and value.column_kind in _COLUMNS[t.name]:
         return value
     number = isinstance(value, ConstV) and type(value.value) is int
-    number = number or (isinstance(value, TensorV) and value.type.kind == "int")
-    if t.name == "Pos" and number and (s.is_open or not t.axes):
-        return value
+    if t.name == "Pos" and (number or (isinstance(value, TensorV) and value.type.kind == "int")):
+        return _tensor(value, replace(t, name="Token"), s)
     raise Mismatch("", of_kind=True)
 
 
@@ -226,6 +225,12 @@ def _sites(value: Value, t: ast.TypeRef, s: Signature) -> Value:
     else:
         raise Mismatch("", of_kind=True)
     names = [a.name for a in t.axes if not a.rest]
+    at = value.site if isinstance(value, TopV) else value
+    while isinstance(at, (SitesV, ViewV)):
+        at = at.members[0] if isinstance(at, SitesV) else at.at
+    for a in t.axes:
+        if at is not None and a.name in family:
+            length(a, Axis(a.name, size=at.model.sizes.get(a.name)), s)
     if not family:
         raise Mismatch("it is one place, with no members", "star an axis: `m.blocks[*]`, `[head: *]`")
     rest = len(names) < len(t.axes)
