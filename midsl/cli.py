@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from midsl import __version__
+from midsl.cli_cache import cache
 from midsl.cli_common import (
     STORE,
     Commands,
@@ -251,7 +252,7 @@ def sites(spec: Path, site: str, params: tuple[str, ...], trust: bool, as_json: 
     click.echo(json.dumps(rows, indent=1) if as_json else sites_text(rows))
 
 
-for command in (*EDITING, *LIBRARY, *RESULTS):
+for command in (*EDITING, *LIBRARY, *RESULTS, cache):
     main.add_command(command)
 
 if __name__ == "__main__":

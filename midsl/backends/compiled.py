@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx
 
 from midsl.backends.eager import FLOPS, VIEWS
-from midsl.cachedir import cache_dir
+from midsl.cachedir import cache_dir, kept
 from midsl.diagnostics.model import Diagnostic
 
 aten = torch.ops.aten
@@ -229,7 +229,7 @@ def _marks() -> Path:
 
 def compiled_before(key: str) -> bool:
     """Whether this machine has compiled such a segment before: inductor has kept it."""
-    return (_marks() / key).exists()
+    return kept(_marks() / key)
 
 
 def _no_compiler(err: BaseException) -> str:

@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from midsl.cachedir import cache_dir
+from midsl.cachedir import cache_dir, kept
 from midsl.graph.info import ModelInfo
 
 VERSION = 1
@@ -28,9 +28,12 @@ def info_path(key: str) -> Path:
 
 def load_info(key: str) -> ModelInfo | None:
     """Return the stored description of an architecture, or None."""
+    path = info_path(key)
     try:
-        text = info_path(key).read_bytes()
+        text = path.read_bytes() if kept(path) else None
     except OSError:
+        text = None
+    if text is None:
         return None
     from pydantic import TypeAdapter, ValidationError  # only where there is a file: its import is slow
 

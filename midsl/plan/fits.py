@@ -23,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from midsl.backends.threads import threads_for
-from midsl.cachedir import cache_dir
+from midsl.cachedir import cache_dir, kept
 from midsl.fit.draw import draw_params, units_of
 from midsl.fit.optim import descend, optimiser_of
 from midsl.ir import nodes as ir
@@ -70,7 +70,7 @@ class Fitter:
     def __call__(self, binder: Binder, node: ir.Fit) -> dict[str, Tensor]:
         """The fitted tensors: raises MI0703 (exit code 4) if the loss stops being a number."""
         path = fitted_path(binder, node)
-        if path.exists():
+        if kept(path):
             if node.digest not in self.done:
                 self.done[node.digest] = Fitted(steps_of(node), _losses(path), 0.0, True)
             return load_file(path)

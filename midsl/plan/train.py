@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from midsl.backends.threads import threads_for
-from midsl.cachedir import cache_dir
+from midsl.cachedir import cache_dir, kept
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
 from midsl.fit.optim import descend, optimiser_of
@@ -75,7 +75,7 @@ class Trainer:
         options = dict(node.options)
         path = _path(node, start, binder)
         began = time.perf_counter()
-        cached = path.exists()
+        cached = kept(path)
         if cached:
             loss = _load(start, path)
         else:

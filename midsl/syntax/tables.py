@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from midsl.cachedir import cache_dir
+from midsl.cachedir import cache_dir, kept
 from midsl.resources import resource_dir
 
 _FORMAT = "1"  # of the file; raise it when `Tables` changes
@@ -110,7 +110,7 @@ def load_tables() -> Tables:
     grammar = (resource_dir("grammar") / "mi.lark").read_text(encoding="utf-8")
     digest = hashlib.sha256(f"{_FORMAT}\n{_lark_version()}\n{grammar}".encode()).hexdigest()
     path = cache_dir() / f"grammar-{digest[:16]}.json"
-    tables = _read(path)
+    tables = _read(path) if kept(path) else None
     if tables is None:
         data = _generate(grammar)
         _write(path, json.dumps(data, separators=(",", ":")))
