@@ -13,7 +13,7 @@ from midsl.cli_common import json_option, reporting
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-class Size(click.ParamType):
+class Size(click.ParamType[int]):
     """Bytes, with a unit if one is given: ``500MB``, ``2G``."""
 
     name = "size"

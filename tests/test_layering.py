@@ -61,7 +61,21 @@ LAYERS: dict[str, set[str]] = {
     "ide": {*FRONT, "sema", "graph"},
     "cli_edit": {*BASE, "diagnostics", "syntax", "sema", "ide", "cli_common"},
     "cli_library": {*BASE, "diagnostics", "plan", "show", "ide", "cli_common"},
-    "cli": {*BASE, "diagnostics", "sema", "plan", "store", "show", "cli_common", "cli_edit", "cli_library"},
+    "cli_results": {*BASE, "diagnostics", "store", "show", "ide", "cli_common"},
+    "cli_cache": {*BASE, "show", "cli_common"},
+    "cli": {
+        *BASE,
+        "diagnostics",
+        "sema",
+        "plan",
+        "store",
+        "show",
+        "cli_common",
+        "cli_edit",
+        "cli_library",
+        "cli_results",
+        "cli_cache",
+    },
 }
 """Folder (or module) of ``midsl`` -> those that it may import; the oracle knows nothing of the plan."""
 
