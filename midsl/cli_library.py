@@ -1,4 +1,4 @@
-"""Commands about libraries, the standard one first: `test` runs what they claim, `doc` says what is there."""
+"""Commands about libraries: `test` runs what they claim, `doc` tells of them, `export` writes for others."""
 
 from __future__ import annotations
 
@@ -86,4 +86,40 @@ def doc(name: str, as_json: bool) -> None:
         click.echo("\n".join(p.as_text() for p in pages), nl=False)
 
 
-LIBRARY: tuple[click.Command, ...] = (test, doc)
+FORMATS = ("saelens", "sparsify", "dictionary_learning", "circuit_tracer", "gemma_scope", "tuned_lens")
+_SETS = ("circuit_tracer", "tuned_lens")  # folders that hold one for each layer, and take another in
+
+
+@click.command()
+@click.argument("spec", type=click.Path(path_type=Path))
+@click.argument("name")
+@click.option("--format", "format", type=click.Choice(FORMATS), required=True, help="Whose format.")
+@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, help="The folder to write.")
+@click.option("--force", is_flag=True, help="Write over what is there.")
+@spec_options
+@reporting
+def export(
+    spec: Path,
+    name: str,
+    format: str,
+    folder: Path,
+    force: bool,
+    params: tuple[str, ...],
+    trust: bool,
+    as_json: bool,
+) -> None:
+    """Write a decomposition that a spec binds, fitted or not, for another package to read."""
+    from midsl.plan.export import export as write
+
+    if folder.is_dir() and any(folder.iterdir()) and format not in _SETS and not force:
+        raise click.UsageError(f"{folder} is not empty; --force writes over what is there")
+    parts = write(spec, name, format, folder, parse_params(params), trust)
+    if as_json:
+        tensors = {n: list(t.shape) for n, t in parts.tensors.items()}
+        told = {"folder": str(folder), "format": format, "kind": parts.kind, "hook": parts.hook}
+        click.echo(json.dumps({**told, "hook_out": parts.hook_out, "tensors": tensors}, indent=1))
+    else:
+        click.echo(f"wrote {name} ({parts.kind}, {parts.hook}) to {folder}")
+
+
+LIBRARY: tuple[click.Command, ...] = (test, doc, export)

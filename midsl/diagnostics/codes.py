@@ -67,6 +67,8 @@ CODES: dict[str, str] = {
     "MI0511": "data set cannot be built from these arguments",
     "MI0512": "some rows cannot be used",
     "MI0513": "rows are longer than the model takes",
+    "MI0514": "decomposition of a kind that is not known",
+    "MI0515": "decomposition of another place",
     "MI0601": "not implemented yet",
     "MI0602": "does not fit in memory",
     "MI0603": "model runs on the hook engine",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from midsl.diagnostics.model import fail
+from midsl.artefacts.tensors import read_tensor
+from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ops.random import draw
+from midsl.source import Span
 
 
 def draw_params(node: ir.Params) -> dict[str, Tensor]:
@@ -21,7 +24,7 @@ def draw_params(node: ir.Params) -> dict[str, Tensor]:
         MiError: MI0301 where the size of an axis of the model is not known.
     """
     found: dict[str, Tensor] = {}
-    for name, how, sizes, given in _entries(node):
+    for name, how, sizes, given in entries(node):
         for axis, size in sizes.items():
             if size is None:
                 raise fail(
@@ -30,20 +33,44 @@ def draw_params(node: ir.Params) -> dict[str, Tensor]:
                     node.span,
                     help=f"write its length: `params({{...}}, {axis}: 64)`",
                 )
-        found[name] = (
-            found[given["as"]].clone() if how == "same" else _one(how, node.seed, name, sizes, given)
-        )
+        if how == "same":
+            found[name] = found[given["as"]].clone()
+        elif how == "file":
+            found[name] = kept_tensor(given, node.span).reshape(tuple(sizes.values())).float()
+        else:
+            found[name] = _one(how, node.seed, name, sizes, given)
     return found
+
+
+def kept_tensor(given: Mapping[str, Any], span: Span) -> Tensor:
+    """A tensor of a file (see ``midsl.sema.stored``), in our order of axes and its own precision."""
+    try:
+        value = read_tensor(
+            Path(given["path"]),
+            given["key"],
+            given["sha256"],
+            given["wanted"],
+            given["also"],
+            dict(given["fixed"]),
+        )
+    except MiError as err:
+        raise err.at(span) from None
+    if tuple(value.shape) != given["shape"]:  # of a `.pt`, the header of which says nothing
+        name = Path(given["path"]).name
+        raise fail(
+            "MI0514", f"{name}: `{given['key']}` is {list(value.shape)}, not {list(given['shape'])}", span
+        )
+    return value.permute(given["order"]).contiguous()
 
 
 def units_of(node: ir.Params) -> dict[str, int]:
     """Tensors whose vectors keep unit length, and the dimension that those lie along."""
     return {
-        name: list(sizes).index(given["unit"]) for name, _, sizes, given in _entries(node) if "unit" in given
+        name: list(sizes).index(given["unit"]) for name, _, sizes, given in entries(node) if "unit" in given
     }
 
 
-def _entries(node: ir.Params) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
+def entries(node: ir.Params) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any]]]:
     """Each tensor: its name, how it is drawn, its axes with their sizes, and its settings."""
     for drawn in node.drawn:
         assert isinstance(drawn, tuple)

@@ -14,7 +14,7 @@ def mixes_rows(node: ir.Node) -> bool:
         return any(a.name == "batch" for a in node.axes)
     if isinstance(node, ir.Select):
         return node.axis.name == "batch"
-    return isinstance(node, ir.Apply) and dict(node.attrs).get("over") == "batch"
+    return isinstance(node, ir.Apply) and "batch" in node.over
 
 
 def goes_along(node: ir.Node) -> set[tuple[str, str]]:
@@ -24,9 +24,8 @@ def goes_along(node: ir.Node) -> set[tuple[str, str]]:
         axes = node.axes
     elif isinstance(node, ir.Select):
         axes = (node.axis,)
-    elif isinstance(node, ir.Apply) and "over" in dict(node.attrs):
-        over = dict(node.attrs)["over"]
-        axes = tuple(a for c in node.children for a in _axes(c) if a.name == over)
+    elif isinstance(node, ir.Apply):
+        axes = tuple(a for c in node.children for a in _axes(c) if a.name in node.over)
     return {(a.name, a.owner) for a in axes}
 
 

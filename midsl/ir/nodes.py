@@ -255,6 +255,12 @@ class Apply(Node):
     args: tuple[Node, ...]
     attrs: tuple[tuple[str, Json], ...] = ()
 
+    @property
+    def over(self) -> tuple[str, ...]:
+        """The axes that it goes along."""
+        names = dict(self.attrs).get("over", ())
+        return names if isinstance(names, tuple) else (names,)  # type: ignore[return-value]
+
 
 @dataclass(frozen=True, eq=False)
 class Reduce(Node):

@@ -140,9 +140,21 @@ def rank(x: NT, over: Over) -> NT:
     return keep_axis(x, _one(over), ranks)
 
 
+@op("rename")
+def rename(x: NT, old: str, new: str) -> NT:
+    """The same values with another name for one axis."""
+    return NT(x.data, tuple(new if a == old else a for a in x.axes))
+
+
 @op("top_mask")
-def top_mask(x: NT, k: int, over: Over) -> NT:
-    """Keep the `k` largest entries, of equals the first, and put 0 for the rest."""
+def top_mask(x: NT, k: int, over: Over, per: str = "") -> NT:
+    """Keep the `k` largest entries, of equals the first, and put 0 for the rest.
+
+    Several axes are one long axis. With `per` one of them, `k` is how many there are for each index of it:
+    the k largest per example, on average over the batch.
+    """
+    if per:
+        k *= x.size(per)
 
     def keep(t: Tensor) -> Tensor:
         order = torch.sort(_orderable(t), dim=-1, descending=True, stable=True).indices[..., :k]
@@ -150,6 +162,19 @@ def top_mask(x: NT, k: int, over: Over) -> NT:
             -1, order, torch.ones_like(order, dtype=torch.bool)
         )
         return torch.where(kept, t, torch.zeros((), dtype=t.dtype, device=t.device))
+
+    return keep_axis(x, over, keep)
+
+
+@op("group_max")
+def group_max(x: NT, k: int, over: Over) -> NT:
+    """Cut an axis into `k` stretches, keep the largest entry of each, of equals the first, 0 for the rest."""
+
+    def keep(t: Tensor) -> Tensor:
+        groups = t.reshape(*t.shape[:-1], k, -1)
+        best = torch.argmax(_orderable(groups), -1, keepdim=True)
+        kept = torch.zeros_like(groups, dtype=torch.bool).scatter(-1, best, True)
+        return torch.where(kept, groups, torch.zeros((), dtype=t.dtype, device=t.device)).flatten(-2)
 
     return keep_axis(x, _one(over), keep)
 

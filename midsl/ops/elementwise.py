@@ -7,6 +7,7 @@ the oracle never meets a float32 by accident.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -121,3 +122,31 @@ def where(cond: NT, a: NT, b: NT) -> NT:
     """Take `a` where `cond` is true, else `b`."""
     (c, x, y), axes = align(cond, a, b)
     return NT(torch.where(_boolean(c), x, y), axes)
+
+
+@op("stop_gradient")
+def stop_gradient(x: NT) -> NT:
+    """The values as they are, constants for gradients."""
+    return NT(x.data.detach(), x.axes)
+
+
+@op("step")
+def step(x: NT, width: float) -> NT:
+    """1 where a value is above 0, else 0. Its gradient is that of a ramp `width` wide around 0.
+
+    The straight-through estimator of a threshold: the slope is 1 / width where |x| < width / 2.
+    """
+    return NT(_Step.apply(as_float(x.data), width), x.axes)  # type: ignore[no-untyped-call]
+
+
+class _Step(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, width: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.width = width
+        return (x > 0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        return slope * (x.abs() < ctx.width / 2) / ctx.width, None

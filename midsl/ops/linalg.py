@@ -77,3 +77,40 @@ def orthonormal(x: NT, over: Over) -> NT:
     # the nearest orthonormal vectors to those given, so that one that is alone keeps its direction
     found = (u * live) @ vt
     return NT(found.to(data.dtype), (space, other)).permute_to(x.axes)
+
+
+@op("eigenvectors")
+def eigenvectors(x: NT, over: Over, into: str, k: int) -> NT:
+    """The `k` orthonormal eigenvectors, along `over`, of a symmetric matrix [over, other]: largest first.
+
+    Of the two that each has, the one whose entry of largest size is positive.
+    """
+    data, space, _ = _square(x, over)
+    found = torch.linalg.eigh((data + data.mT) / 2)[1].flip(-1)[..., :k]
+    at = found.abs().argmax(-2, keepdim=True)
+    found = found * torch.sign(found.gather(-2, at))
+    return NT(found.to(as_float(x.data).dtype), (space, into))
+
+
+@op("solve")
+def solve(a: NT, b: NT, over: Over, ridge: float = 0.0) -> NT:
+    """What a symmetric matrix a [over, other] maps to b [over, ..], along `other`; `ridge` is added to its
+
+    diagonal. Directions with eigenvalues below 1e-12 of the largest count as none.
+    """
+    data, space, other = _square(a, over)
+    rest = tuple(n for n in b.axes if n != space)
+    right = as_float(b.permute_to((space, *rest)).data).double()
+    data = data + ridge * torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)
+    found = torch.linalg.pinv(data, rtol=1e-12, hermitian=True) @ right.reshape(len(right), -1)
+    return NT(found.reshape(right.shape).to(as_float(b.data).dtype), (other, *rest))
+
+
+def _square(x: NT, over: Over) -> tuple[Tensor, str, str]:
+    """A matrix in float64 with its axes: the one named, and the one that is as long and not named."""
+    (space,) = as_axes(over)
+    (other,) = (a for a in x.axes if a != space)
+    data = as_float(x.permute_to((space, other)).data).double()
+    if data.shape[0] != data.shape[1]:
+        raise ValueError(f"a square matrix is needed, not {x.sizes}")
+    return data, space, other

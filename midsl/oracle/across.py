@@ -19,12 +19,11 @@ if TYPE_CHECKING:
 
 def swept_axis(node: ir.Apply) -> tuple[ir.Sweep, int] | None:
     """The sweep, and which of its columns, that an operation goes along; None for an axis of values."""
-    over = dict(node.attrs).get("over")
-    owners = {a.owner for c in node.args for a in c.tensor_type.axes if a.name == over}
+    owners = {a.owner for c in node.args for a in c.tensor_type.axes if a.name in node.over}
     for sweep in ir.sweeps_of(node):
         for i in range(len(sweep.columns)):
             axis = axis_of(sweep, i)
-            if axis.name == over and axis.owner in owners:
+            if axis.name in node.over and axis.owner in owners:
                 return sweep, i
     return None
 

@@ -18,7 +18,7 @@ from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import TensorType
 from midsl.ops.index import select
-from midsl.ops.named import NT, as_axes
+from midsl.ops.named import NT
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.oracle.across import along_sweep, swept_axis
@@ -160,7 +160,7 @@ class Oracle:
         args = self.settle(list(zip(values, types, strict=True)), ir.sweeps_of(node), point)
         attrs = dict(node.attrs)
         mask = None
-        if over_data(as_axes(attrs.get("over", ()))):  # type: ignore[arg-type]
+        if over_data(node.over):
             mask = self.rows.real(joined(types, args), self.rows.usable(node, point))
         return apply_op(node.op, args, attrs, mask)
 

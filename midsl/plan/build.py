@@ -329,7 +329,7 @@ class _Builder:
 
     def _spreads(self, node: ir.Node) -> bool:
         """Whether a value has more points than the runs it reads, and takes no more work than a look-up."""
-        plain = isinstance(node, ir.Apply) and "over" not in dict(node.attrs)
+        plain = isinstance(node, ir.Apply) and not node.over
         if not plain and not (isinstance(node, ir.Select) and isinstance(node.index, ir.Coord)):
             return False
         own = {s.digest for r in self.direct(node) for s in ir.sweeps_of(r)}
@@ -376,8 +376,8 @@ class _Builder:
             mixed = {a.name for a in node.axes}
         elif isinstance(node, ir.Select):
             mixed = {node.axis.name}
-        elif "over" in dict(node.attrs):
-            mixed = {str(dict(node.attrs)["over"])}
+        else:
+            mixed = set(node.over)
         crossing = {"batch"} | {a.name for s in ir.sweeps_of(node) for a in s.axes}
         crossing |= {a.name for c in node.children for s in ir.sweeps_of(c) for a in s.axes}
         if mixed & crossing:

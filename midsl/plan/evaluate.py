@@ -244,8 +244,8 @@ class Evaluator:
     def _apply(self, node: ir.Apply, env: Env, memo: dict[str, NT]) -> NT:
         args = [self.eval(a, env, memo) for a in node.args]
         attrs = dict(node.attrs)
-        over = attrs.get("over")
-        mask = self._mask(node.args[0], (str(over),), env) if over in ("pos", "batch", "key_pos") else None
+        data = {"pos", "batch", "key_pos"} & {*node.over}
+        mask = self._mask(node.args[0], node.over, env) if data else None
         return apply_op(node.op, args, attrs, mask=mask)
 
     def _select(self, node: ir.Select, env: Env, memo: dict[str, NT]) -> NT:

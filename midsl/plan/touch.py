@@ -168,7 +168,7 @@ def _takes_wide(value: ir.Node) -> bool:
         return True
     if isinstance(value, ir.Select) and value.axis.name in crossing:
         return True
-    if isinstance(value, ir.Apply) and str(dict(value.attrs).get("over")) in crossing:
+    if isinstance(value, ir.Apply) and crossing & {*value.over}:
         return True
     return any(_takes_wide(c) for c in value.children)
 

@@ -26,6 +26,7 @@ _ELEMENT = {
     "tanh": "The hyperbolic tangent.",
     "sign": "-1, 0 or 1.",
     "square": "x times x.",
+    "stop_gradient": "x as it is, a constant for gradients.",
     "isfinite": "Whether a value is neither infinite nor NaN.",
 }
 _REDUCE = {
@@ -53,7 +54,6 @@ _AXIS = {
     "entropy": "The entropy in nats of the distribution that logits along an axis give; the axis goes.",
 }
 _TWO = {
-    "dot": "The sum of products along an axis, which goes.",
     "cosine": "The cosine of the angle between two values along an axis, which goes.",
     "kl_divergence": "KL(a || b) in nats of the distributions that two logits give along an axis.",
     "js_divergence": "The Jensen-Shannon divergence in nats of the distributions that two logits give.",
@@ -91,8 +91,43 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "The k indices along an axis with the greatest values, to sweep over: they are chosen while running.",
     ),
     "top_mask": (
-        "top_mask(x: Float[..], k: Int, over: Axis)",
-        "x where it is among the k greatest along an axis, else 0.",
+        "top_mask(x: Float[..], k: Int, over: Axes, per: Axis)",
+        "x where it is among the k greatest along an axis, else 0. In the loss of a fit, "
+        "`over: [batch, feature], per: batch` keeps k per example on average.",
+    ),
+    "group_max": (
+        "group_max(x: Float[..], k: Int, over: Axis)",
+        "The axis in k equal stretches: x where it is the greatest of its stretch, else 0.",
+    ),
+    "dot": (
+        "dot(a: Float[..], b: Float[..], over: Axes)",
+        "The sum of products along one or several axes, which go.",
+    ),
+    "rename": (
+        "rename(x: Float[..], old: new, ...)",
+        "Another name for an axis: a matrix of a space into itself has two, and they need two names.",
+    ),
+    "eigenvectors": (
+        "eigenvectors(x: Float[..], over: Axis, into: Axis = component, k: Int)",
+        "The k eigenvectors of a symmetric matrix with the largest eigenvalues, along `over`; largest first.",
+    ),
+    "solve": (
+        "solve(a: Float[..], b: Float[..], over: Axis, ridge: Float = 0.0)",
+        "x with a x = b for a symmetric matrix `a`; `ridge` is added to its diagonal.",
+    ),
+    "step": (
+        "step(x: Float[..], width: Float)",
+        "1 where x is above 0, else 0; for gradients a ramp that is `width` wide.",
+    ),
+    "iterate": (
+        "iterate(start: Any, next: fn(Any) -> Any, steps: Int)",
+        "A function applied again and again: `next` of `next` of .. `start`.",
+    ),
+    "stored": (
+        "stored(path: String, at: Site, from: Site = at, layer: Int, elsewhere: Bool = false)",
+        "What a folder or file of a decomposition says (`kind`, `k`, ..), and its tensors as parameters. "
+        "Formats: SAELens, sparsify, dictionary_learning, circuit-tracer, Gemma Scope, tuned-lens. `layer` "
+        "chooses where one has several; `elsewhere` puts it at another place than the file names.",
     ),
     "train": (
         "train(model: Model, on: Data, minimise: fn(Run) -> Float[..], optim: Optim = adamw(), steps: Int, "

@@ -12,12 +12,23 @@ from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Kind, PlainType, TensorType
 from midsl.sema import tensors
+from midsl.sema.algebra import (
+    dot,
+    eigenvectors,
+    group_max,
+    iterate,
+    rename,
+    solve,
+    step,
+    top_mask,
+)
 from midsl.sema.arguments import Args
 from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.lenses import lens, params
 from midsl.sema.runs import as_part, except_
 from midsl.sema.sites import read
+from midsl.sema.stored import stored
 from midsl.sema.subspaces import split_subspace
 from midsl.sema.tensors import apply, as_tensor
 from midsl.sema.values import (
@@ -43,12 +54,15 @@ if TYPE_CHECKING:
 REDUCTIONS = ("mean", "sum", "min", "max", "count", "all", "any", "std", "var")
 OF_ALL = ("min", "max", "all", "any")
 """Reductions that may go over everything: in whatever order, they give the same."""
-UNARY = ("abs", "exp", "log", "sqrt", "relu", "gelu", "silu", "sigmoid", "tanh", "sign", "square")
+UNARY = (
+    *("abs", "exp", "log", "sqrt", "relu", "gelu", "silu", "sigmoid", "tanh", "sign", "square"),
+    "stop_gradient",
+)
 TESTS = ("isfinite",)
 PAIRWISE = ("minimum", "maximum")
 ALONG = {"softmax": None, "log_softmax": "nat", "normalize": None, "cumsum": None, "rank": None}
 ACROSS = {"logsumexp": None, "norm": None, "argmax": None, "argmin": None, "entropy": "nat"}
-CONTRACT = {"dot": "dot", "cosine": "cosine", "kl_divergence": "kl", "js_divergence": "js"}
+CONTRACT = {"cosine": "cosine", "kl_divergence": "kl", "js_divergence": "js"}
 
 
 def _reduction(op: str) -> Callable[..., Value]:
@@ -99,7 +113,7 @@ def _over(x: TensorV) -> str:
 def _unary(op: str) -> Callable[..., Value]:
     def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         x = Args(e, op, node, scope, ("x",)).tensor("x")
-        kind: Kind = x.type.kind if op in ("abs", "sign", "square", "relu") else "float"
+        kind: Kind = x.type.kind if op in ("abs", "sign", "square", "relu", "stop_gradient") else "float"
         kind = "bool" if op in TESTS else kind
         return apply(op, (x,), node.span, kind=kind)
 
@@ -285,20 +299,6 @@ def _top(name: str) -> Callable[..., Value]:
     return call
 
 
-def _top_mask(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
-    args = Args(e, "top_mask", node, scope, ("x", "k", "over"))
-    x, k, over = args.tensor("x"), args.literal("k", int), args.axes("over")
-    if over is None or len(over) != 1:
-        raise fail(
-            "MI0207",
-            "`top_mask` needs one axis: `over:`",
-            node.span,
-            help="add the axis to rank along: `top_mask(x, k: 8, over: feature)`",
-        )
-    tensors.find_axis(x.type, over[0], node.span, "rank along")
-    return apply("top_mask", (x,), node.span, attrs=(("k", k), ("over", over[0])))  # type: ignore[arg-type]
-
-
 def _optimiser(name: str) -> Callable[..., Value]:
     def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         defaults = OPTIMISERS[name]
@@ -391,12 +391,13 @@ BUILTINS: dict[str, BuiltinV] = {
         "except": _except,
         "top_sites": _top("top_sites"),
         "top_index": _top("top_index"),
-        "top_mask": _top_mask,
+        **{f.__name__: f for f in (dot, top_mask, group_max, rename, eigenvectors, solve, step, iterate)},
         "orthonormal": _along("orthonormal", None, drops=False),
         "train": _train,
         "params": params,
         "lens": lens,
         "fitted": fitted,
+        "stored": stored,
         "split_subspace": split_subspace,
         "normal": draw_values("normal"),
         "uniform": draw_values("uniform"),

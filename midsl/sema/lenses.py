@@ -248,12 +248,15 @@ def lens(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
                 label="an argument is missing",
                 help="it is called `lens(at: x, encode: fn (x) => ..., decode: fn (c) => ...)`",
             )
-    at, source = _place(e, given["at"], scope), None
+    at, source = place(e.eval(given["at"], scope), given["at"].span), None
     if "from" in given:
-        source = _place(e, given["from"], scope)
+        source = place(e.eval(given["from"], scope), given["from"].span)
     encode = _function(e, given["encode"], scope, "encode")
     decode = _function(e, given["decode"], scope, "decode")
     shows = {n: e.eval(x, scope) for n, x in given.items() if n not in ("at", "from", "encode", "decode")}
+    for name, value in shows.items():
+        if isinstance(value, FnV) and len(value.params) != 1:
+            raise fail("MI0301", f"`{name}` of a lens is a function of one value", given[name].span)
     return make_lens(at, source, encode, decode, shows, node.span)
 
 
@@ -293,13 +296,13 @@ def probe(at: SiteV) -> TensorV:
     return TensorV(ir.Self(type=TensorType(axes=axes)))
 
 
-def _place(e: Elaborator, node: ast.Expr, scope: Scope) -> SiteV:
-    at = e.eval(node, scope)
+def place(at: Value, span: Span) -> SiteV:
+    """One site for a decomposition: MI0410 if it is none."""
     if not isinstance(at, SiteV):
         raise fail(
             "MI0410",
             "a decomposition is at a site",
-            node.span,
+            span,
             label=f"this is a {at.kind}",
             help="give it `at: m.blocks[3].resid_post`",
         )
@@ -307,7 +310,7 @@ def _place(e: Elaborator, node: ast.Expr, scope: Scope) -> SiteV:
         raise fail(
             "MI0601",
             "not implemented: one lens for each member of a family",
-            node.span,
+            span,
             label=f"`{at.stars[0]}` is starred",
             help="make a lens for each site",
         )
@@ -325,10 +328,12 @@ def _function(e: Elaborator, node: ast.Expr, scope: Scope, name: str) -> Map:
             label=f"this is a {value.kind}",
             help=f"such as `{name}: fn (x) => ...`",
         )
-    fn = value
+    return _called(value, node.span)
 
+
+def _called(fn: FnV, span: Span) -> Map:
     def call(x: TensorV) -> TensorV:
-        return as_tensor(fn.body(fn.scope.child({fn.params[0].name: x})), node.span)
+        return as_tensor(fn.body(fn.scope.child({fn.params[0].name: x})), span)
 
     return call
 
@@ -347,9 +352,18 @@ def with_fit(made: LensV, params: ir.Node, fit: ir.Node, span: Span) -> LensV:
 
         return call
 
-    shows = {
-        n: TensorV(ir.rewrite(v.node, fitted)) if isinstance(v, TensorV) else v for n, v in made.shows.items()
-    }
+    def shown(v: Value) -> Value:
+        if isinstance(v, TensorV):
+            return TensorV(ir.rewrite(v.node, fitted))
+        if isinstance(v, RecordV):
+            return RecordV({n: shown(x) for n, x in v.fields.items()})
+        if isinstance(v, FnV):
+            map_of = after(_called(v, span))
+            name = v.params[0].name
+            return replace(v, body=lambda scope: map_of(as_tensor(scope.names[name], span)))
+        return v
+
+    shows = {n: shown(v) for n, v in made.shows.items()}
     return make_lens(made.at, made.source, after(made.encode), after(made.decode), shows, span)
 
 

@@ -167,12 +167,13 @@ class Modules:
         path = root.joinpath(*parts[1:]).with_suffix(".mi") if len(parts) > 1 else root / "?"
         if not path.is_file():
             known = std_names()
+            first = [n for n in known if n.count(".") == 1]
             raise fail(
                 "MI0202",
                 f"the standard library has no module `{imp.path}`",
                 imp.span,
                 label="not found",
-                help=did_you_mean(imp.path, known) or f"modules: {', '.join(known)}",
+                help=did_you_mean(imp.path, known) or f"modules: {', '.join(first)}",
             )
         return path, True
 

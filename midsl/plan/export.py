@@ -1,0 +1,158 @@
+"""Writing a decomposition of a spec, fitted or from a file, in the format of another package."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from midsl.artefacts.base import AXES
+from midsl.artefacts.write import WRITERS, Parts
+from midsl.diagnostics.model import fail
+from midsl.diagnostics.suggest import did_you_mean
+from midsl.fit.draw import entries, kept_tensor
+from midsl.ir import nodes as ir
+from midsl.plan.bind import Binder
+from midsl.plan.domains import Domains
+from midsl.plan.evaluate import Evaluator
+from midsl.plan.fits import Fitter
+from midsl.plan.inputs import Rows
+from midsl.plan.train import Trainer
+from midsl.sema.check import Checked, check_source, read_source
+from midsl.sema.filefacts import FileFacts
+from midsl.sema.values import ConstV, LensV, RecordV, SiteV, TensorV
+from midsl.workdir import working_in
+
+_ABOUT = ("kind", "format", "heads", "skips", "config")
+
+
+def export(
+    spec: Path, name: str, format: str, folder: Path, params: Mapping[str, str], trust: bool = False
+) -> Parts:
+    """Write the decomposition that a spec binds to a name; fit it first, if that was not done before.
+
+    Raises:
+        MiError: what checking and binding find, MI0201 and MI0301 where there is no such decomposition,
+            MI0514 where the format has no place for it.
+    """
+    source, folder = read_source(spec), folder.resolve()
+    binder = Binder(folder=spec.resolve().parent, trainer=Trainer(), fitter=Fitter(), trust=trust)
+    with working_in(binder.folder):
+        check_source(source, FileFacts(), params, trust).require()
+        checked = check_source(source, binder, params, trust)
+        checked.require()
+        made = _named(checked, name)
+        parts = parts_of(made, binder, checked)
+        WRITERS[format](folder, replace(parts, config=_config(made, format)))
+    return parts
+
+
+def _config(lens: LensV, format: str) -> dict[str, Any]:
+    """The configuration that a decomposition came with, if it came in this format."""
+    record = lens.shows["parts"]
+    assert isinstance(record, RecordV)
+    said = {n: v.value for n, v in record.fields.items() if isinstance(v, ConstV)}
+    return dict(json.loads(str(said["config"]))) if said.get("format") == format else {}
+
+
+def _named(checked: Checked, name: str) -> LensV:
+    assert checked.module is not None
+    scope = checked.module.scope
+    found = scope.names.get(name)
+    value = scope.find(name) if found is not None else None
+    if value is None:
+        lenses = [n for n in scope.names if isinstance(scope.find(n), LensV)]
+        raise fail(
+            "MI0201",
+            f"the spec has no decomposition `{name}`",
+            help=did_you_mean(name, lenses) or f"it has {', '.join(lenses) or 'none'}",
+        )
+    if not isinstance(value, LensV):
+        raise fail("MI0301", f"`{name}` is a {value.kind}, and no decomposition")
+    return value
+
+
+def parts_of(lens: LensV, binder: Binder, checked: Checked) -> Parts:
+    """What a lens is made of, if it says so (`parts`): MI0514 if it does not."""
+    record = lens.shows.get("parts")
+    if not isinstance(record, RecordV):
+        raise fail(
+            "MI0514",
+            "this decomposition does not say what it is made of",
+            help="what `parts:` a lens exposes is written: see std.decomp.dictionary",
+        )
+    source = lens.source or lens.at
+    consts = {n: v.value for n, v in record.fields.items() if isinstance(v, ConstV)}
+    own = {"in": _axes(source), "out": _axes(lens.at), "code": (lens.code.name if lens.code else "feature",)}
+    evaluator = Evaluator(binder, Domains(), Rows({}, {}))  # type: ignore[arg-type]
+    tensors = {n: _tensor(v, n, own, evaluator) for n, v in record.fields.items() if isinstance(v, TensorV)}
+    sizes = {role: tensors[n].shape[i] for n in tensors for i, role in enumerate(AXES[n])}
+    sizes = {"code": 0, **sizes, "out": sizes.get("out", sizes.get("new", 0))}
+    for n in [n for n in consts if n in AXES]:  # a bias that is left out
+        dtype = next(iter(tensors.values())).dtype
+        tensors[n] = torch.full([sizes[r] for r in AXES[n]], float(consts.pop(n)), dtype=dtype)
+    layer, hook = _hook(source)
+    return Parts(
+        str(consts["kind"]),
+        sizes,
+        {n: v for n, v in consts.items() if n not in _ABOUT},
+        tensors,
+        hook,
+        _hook(lens.at)[1],
+        layer,
+        _model_name(source, checked),
+        bool(consts.get("heads", False)),
+    )
+
+
+def _axes(site: SiteV) -> tuple[str, ...]:
+    gone = {a for a, i in site.site.select if not isinstance(i, (ir.Slice, ir.Star))}
+    return tuple(a for a in site.row.axes if a not in ("batch", "pos") and a not in gone)
+
+
+def _tensor(value: TensorV, name: str, own: Mapping[str, tuple[str, ...]], evaluator: Evaluator) -> Tensor:
+    """The tensor in our order; one of a file in the precision that it has there."""
+    if name not in AXES:
+        raise fail("MI0514", f"`{name}` is no part of a decomposition", value.node.span)
+    node = value.node
+    kept = _kept(node)
+    found = evaluator.grid(node)
+    roles = {r: own[r] for r in AXES[name] if r in own}
+    left = tuple(a for a in found.axes if a not in {x for axes in roles.values() for x in axes})
+    roles["new"] = left
+    found = found.permute_to([a for r in AXES[name] for a in roles[r]])
+    shape = [prod(found.size(a) for a in roles[r]) for r in AXES[name]]
+    data = found.data.reshape(shape).detach()
+    return (data if kept is None else data.to(kept)).contiguous()
+
+
+def _kept(node: ir.Node) -> torch.dtype | None:
+    """The precision of the file that a parameter is of; what is kept in it was only widened."""
+    if not isinstance(node, ir.Param) or not isinstance(node.of, ir.Params):
+        return None
+    for name, how, _, settings in entries(node.of):
+        if name == node.name and how == "file":
+            return kept_tensor(settings, node.span).dtype
+    return None
+
+
+def _hook(site: SiteV) -> tuple[int, str]:
+    """Where a site is, in TransformerLens' spelling: MI0514 if it is one head, or in no one block."""
+    layer = site.site.index("layer")
+    if site.site.index("head") is not None or not (isinstance(layer, ir.Const) and type(layer.value) is int):
+        raise fail("MI0514", f"no format names `{site.site.name}` as this spec has it", site.site.span)
+    *path, last = site.site.name.split(".")
+    return layer.value, ".".join(["blocks", str(layer.value), *path, f"hook_{last}"])
+
+
+def _model_name(site: SiteV, checked: Checked) -> str:
+    node: Any = site.model.node
+    args = dict(node.args) if isinstance(node, ir.Model) else {}
+    named = args.get("id") or args.get("path")
+    return str(named) if named else checked.ctx.models.get(node.digest, "")

@@ -1,0 +1,177 @@
+"""Functions that decompositions are written with: choosing entries of a code, matrices, repeated steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from midsl.diagnostics.model import fail
+from midsl.ir import nodes as ir
+from midsl.ir.types import Axis, TensorType
+from midsl.sema.arguments import Args
+from midsl.sema.calls import axis_names
+from midsl.sema.tensors import apply, as_tensor, find_axis
+from midsl.sema.values import AxisV, FnV, TensorV, Value
+from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
+
+MOST_STEPS = 1000
+
+
+def dot(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``dot(a, b, over: d)``: the sum of products along axes that both have."""
+    args = Args(e, "dot", node, scope, ("a", "b", "over"))
+    a, b, over = args.tensor("a"), args.tensor("b"), args.axes("over")
+    if not over:
+        raise fail("MI0207", "`dot` needs an axis: `over:`", node.span)
+    for x in (a, b):
+        for name in over:
+            find_axis(x.type, name, args.expr("over").span, "take `dot` over")
+    names = over[0] if len(over) == 1 else tuple(over)
+    return apply("dot", (a, b), node.span, attrs=(("over", names),), drop=tuple(over))
+
+
+def top_mask(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``top_mask(x, k: 8, over: feature)``; in a loss also ``over: [batch, feature], per: batch``."""
+    args = Args(e, "top_mask", node, scope, ("x", "k", "over", "per"))
+    x, k, over, per = args.tensor("x"), _count(args, "k"), args.axes("over"), args.axes("per")
+    if not over:
+        raise fail("MI0207", "`top_mask` needs an axis: `over:`", node.span)
+    for name in over:
+        axis = find_axis(x.type, name, args.expr("over").span, "rank along")
+        if name in ("batch", "pos") and axis.owner != "fit":
+            raise fail(
+                "MI0301",
+                "what is kept of one row cannot depend on the others",
+                args.expr("over").span,
+                label=f"`{name}` is an axis of the data",
+                help="rank along the code alone; along the batch only in the loss of a fit",
+            )
+    names = over[0] if len(over) == 1 else tuple(over)
+    attrs: tuple[tuple[str, ir.Json], ...] = (("k", k), ("over", names))
+    if per is not None:
+        if len(per) != 1 or per[0] not in over:
+            raise fail("MI0301", "`per` is one of the axes of `over`", args.expr("per").span)
+        attrs = (*attrs, ("per", per[0]))
+    return apply("top_mask", (x,), node.span, kind=x.type.kind, attrs=attrs)
+
+
+def group_max(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``group_max(x, k: 8, over: feature)``: the axis in k stretches, of each the largest entry."""
+    args = Args(e, "group_max", node, scope, ("x", "k", "over"))
+    x, k, over = args.tensor("x"), _count(args, "k"), args.axes("over")
+    if over is None or len(over) != 1:
+        raise fail("MI0207", "`group_max` needs one axis: `over:`", node.span)
+    axis = find_axis(x.type, over[0], args.expr("over").span, "group along")
+    if axis.name in ("batch", "pos"):
+        raise fail("MI0301", "what is kept of one row cannot depend on the others", args.expr("over").span)
+    if axis.size is not None and axis.size % k:
+        raise fail("MI0301", f"`{over[0]}` does not fall into {k} equal stretches", node.span)
+    return apply("group_max", (x,), node.span, kind=x.type.kind, attrs=(("k", k), ("over", axis.name)))
+
+
+def rename(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``rename(x, d: e)``: another name for an axis; of an axis that is bound, that axis."""
+    if not node.args or node.args[0].name is not None or len(node.args) < 2:
+        raise fail("MI0207", "`rename` takes a value and names: `rename(x, old: new)`", node.span)
+    done = as_tensor(e.eval(node.args[0].value, scope), node.args[0].span)
+    for arg in node.args[1:]:
+        if arg.name is None:
+            raise fail("MI0207", "which axis is renamed?", arg.span, help="`rename(x, old: new)`")
+        bound = scope.find(arg.name)
+        old = find_axis(
+            done.type, bound.axis.name if isinstance(bound, AxisV) else arg.name, arg.span, "rename"
+        )
+        if old.name in ("batch", "pos", "key_pos"):
+            raise fail("MI0301", f"`{old.name}` belongs to the data and keeps its name", arg.span)
+        target = scope.find(arg.value.id) if isinstance(arg.value, ast.Name) else None
+        if isinstance(target, AxisV):
+            new = replace(target.axis, size=target.axis.size or old.size)
+        else:
+            (name,) = axis_names(e, arg.value, scope)
+            new = replace(old, name=name)
+        if new.name != old.name and done.type.axis(new.name) is not None:
+            raise fail("MI0313", f"there is an axis `{new.name}` already", arg.span)
+        axes = tuple(new if a is old else a for a in done.type.axes)
+        attrs = (("old", old.name), ("new", new.name))
+        t = replace(done.type, axes=axes)
+        done = TensorV(ir.Apply("rename", (done.node,), attrs, type=t, span=node.span))
+    return done
+
+
+def eigenvectors(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``eigenvectors(x, over: d, into: component, k: 4)`` of a symmetric matrix."""
+    args = Args(e, "eigenvectors", node, scope, ("x", "over", "into", "k"))
+    x, k = args.tensor("x"), _count(args, "k")
+    space, _ = _matrix(x, args)
+    (into,) = args.axes("into") or ("component",)
+    if space.size is not None and k > space.size:
+        raise fail("MI0301", f"`{space.name}` has {space.size} eigenvectors, not {k}", args.expr("k").span)
+    new = Axis(into, f"eigen:{x.node.digest[:8]}", k)
+    attrs: tuple[tuple[str, ir.Json], ...] = (("over", space.name), ("into", into), ("k", k))
+    t = TensorType(axes=(space, new))
+    return TensorV(ir.Apply("eigenvectors", (x.node,), attrs, type=t, span=node.span))
+
+
+def solve(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``solve(a, b, over: d, ridge: 1.0)``: x with a x = b, for a symmetric matrix a."""
+    args = Args(e, "solve", node, scope, ("a", "b", "over", "ridge"))
+    a, b = args.tensor("a"), args.tensor("b")
+    space, _ = _matrix(a, args)
+    find_axis(b.type, space.name, args.expr("b").span, "solve along")
+    ridge = args.literal("ridge", float, 0.0)
+    assert isinstance(ridge, float)
+    attrs = (("over", space.name), ("ridge", ridge))
+    return apply("solve", (a, b), node.span, attrs=attrs, drop=(space.name,))
+
+
+def step(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``step(x, width: 0.1)``: 1 above 0, else 0; for gradients a ramp of that width."""
+    args = Args(e, "step", node, scope, ("x", "width"))
+    width = args.literal("width", float)
+    assert isinstance(width, float)
+    if width <= 0:
+        raise fail("MI0301", "`width` is above 0", args.expr("width").span)
+    return apply("step", (args.tensor("x"),), node.span, attrs=(("width", width),))
+
+
+def iterate(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``iterate(start, fn (s) => .., steps: 8)``: the function of the function of .. of the start."""
+    args = Args(e, "iterate", node, scope, ("start", "next", "steps"))
+    state, following, steps = args.value("start"), args.value("next"), _count(args, "steps")
+    if not isinstance(following, FnV) or len(following.params) != 1:
+        raise fail("MI0301", "`iterate` repeats a function of one value", args.expr("next").span)
+    if steps > MOST_STEPS:
+        raise fail("MI0314", f"more than {MOST_STEPS} steps", args.expr("steps").span)
+    for _ in range(steps):
+        state = following.body(following.scope.child({following.params[0].name: state}))
+    return state
+
+
+def _count(args: Args, name: str) -> int:
+    value = args.literal(name, int)
+    assert isinstance(value, int)
+    if value < 1:
+        raise fail("MI0402", f"`{name}` is at least 1", args.expr(name).span)
+    return value
+
+
+def _matrix(x: TensorV, args: Args) -> tuple[Axis, Axis]:
+    """The axis that is named of a square matrix, and the other one."""
+    over = args.axes("over")
+    if over is None or len(over) != 1:
+        raise fail("MI0207", f"`{args.fn}` needs one axis: `over:`", args.node.span)
+    space = find_axis(x.type, over[0], args.expr("over").span, f"take `{args.fn}` over")
+    rest = [a for a in x.type.axes if a is not space]
+    if len(rest) != 1 or (None not in (rest[0].size, space.size) and rest[0].size != space.size):
+        raise fail(
+            "MI0301",
+            "a square matrix is needed",
+            args.node.span,
+            label=f"this is {x.type}",
+            help="such as `dot(x, rename(x, d: other), over: [batch, pos])`",
+        )
+    return space, rest[0]

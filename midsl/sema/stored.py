@@ -1,0 +1,154 @@
+"""``stored("folder", at: x)``: a decomposition that is on disk, its tensors as parameters.
+
+What it gives is a record: how it encodes (`kind`), what that needs (`subtract`, `k`, ..), and tensors. What
+to make of them is written in `.mi` (``std.decomp``). A file that does not fit the site is refused here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from midsl.artefacts.base import AXES, Artefact, Kept, content
+from midsl.artefacts.find import read
+from midsl.diagnostics.model import MiError, fail
+from midsl.ir import nodes as ir
+from midsl.ir.types import Axis, TensorType
+from midsl.sema.arguments import Args
+from midsl.sema.lenses import PARAMS, place
+from midsl.sema.values import ConstV, RecordV, SiteV, TensorV, Value
+from midsl.source import Span
+from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
+
+
+def stored(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """What a folder or file says, and its tensors along the axes of the site."""
+    args = Args(e, "stored", node, scope, ("path", "at", "from", "layer", "elsewhere"))
+    path = args.literal("path", str)
+    at = place(args.value("at"), args.expr("at").span)
+    source = place(args.value("from"), args.expr("from").span) if "from" in args.given else at
+    layer = args.literal("layer", int) if "layer" in args.given else None
+    assert isinstance(path, str) and (layer is None or isinstance(layer, int))
+    elsewhere = args.value("elsewhere") if "elsewhere" in args.given else ConstV(False)
+    span = e.ctx.calls[0] if e.ctx.calls else args.expr("path").span  # the library's own text says little
+    try:
+        found = read(Path(path), layer if layer is None or layer >= 0 else None)
+    except MiError as err:
+        raise err.at(span) from None
+    own = {"in": _axes(source, found, "in", span), "out": _axes(at, found, "out", span)}
+    if not (isinstance(elsewhere, ConstV) and elsewhere.value is True):
+        _check_hook(found.hook, source, span)
+        _check_hook(found.hook_out, at, span)
+    return _record(found, own, span)
+
+
+def _axes(site: SiteV, found: Artefact, role: str, span: Span) -> tuple[Axis, ...]:
+    """The axes of a site that a decomposition is about; MI0515 if they are not as long as its vectors."""
+    gone = {a for a, i in site.site.select if not isinstance(i, (ir.Slice, ir.Star))}
+    names = [a for a in site.row.axes if a not in ("batch", "pos") and a not in gone]
+    wanted = 2 if found.heads else 1
+    if len(names) != wanted:
+        raise fail(
+            "MI0515",
+            f"this decomposition is of {'all heads together' if found.heads else 'vectors'}",
+            span,
+            label=f"the site has {', '.join(names) or 'numbers'}",
+            help="give it `m.blocks[..].attn.z`" if found.heads else "",
+        )
+    axes = tuple(Axis(a, site.model.owner, site.model.sizes.get(a)) for a in names)
+    length = prod(a.size or 0 for a in axes)
+    if length and length != found.sizes[role]:  # 0: the model's sizes are not known yet
+        raise fail(
+            "MI0515",
+            f"this decomposition {'reads' if role == 'in' else 'writes'} vectors of {found.sizes[role]}",
+            span,
+            label=f"`{' x '.join(names)}` is {length} long here",
+        )
+    return axes
+
+
+def _check_hook(hook: str, site: SiteV, span: Span) -> None:
+    """MI0515 where a file names another place than this one; a name that says nothing is let be."""
+    match = re.match(r"^blocks\.(\d+)(?:\.(.+?))?(?:\.(\d+))?$", hook)
+    if match is None:
+        return
+    layer, name, head = match.groups()
+    layers = site.site.index("layer")
+    here = layers.value if isinstance(layers, ir.Const) else None
+    there = (_plain(name) if name else site.site.name, int(layer))
+    heads = site.site.index("head")
+    same = head is None or (isinstance(heads, ir.Const) and heads.value == int(head))
+    if not same or _one_name(*there) != _one_name(site.site.name, here):
+        raise fail(
+            "MI0515",
+            f"this decomposition is of `{hook}`",
+            span,
+            label=f"and is put at `{site.site.name}`" + ("" if here is None else f" of layer {here}"),
+            help="say `elsewhere: true` if you mean it",
+        )
+
+
+def _plain(hook: str) -> str:
+    """TransformerLens' name of a site below its block as ours: ``attn.hook_z`` -> ``attn.z``."""
+    return ".".join(p.removeprefix("hook_") for p in hook.split("."))
+
+
+def _one_name(name: str, layer: object) -> tuple[str, object]:
+    """What a block reads is what the one before it leaves: one address, one name."""
+    if name == "resid_pre" and isinstance(layer, int) and layer > 0:
+        return "resid_post", layer - 1
+    return name, layer
+
+
+def _record(found: Artefact, own: dict[str, tuple[Axis, ...]], span: Span) -> RecordV:
+    """The settings, and each tensor as a parameter along the axes of the site and of the code."""
+
+    def axes(name: str, owner: str) -> tuple[Axis, ...]:
+        made = {
+            **own,
+            "code": (Axis("feature", owner, found.sizes["code"]),),
+            "new": (Axis("out", owner, found.sizes["out"]),),
+        }
+        return tuple(a for role in AXES[name] for a in made[role])
+
+    drawn: tuple[ir.Json, ...] = tuple(
+        (name, "file", tuple((a.name, a.size) for a in axes(name, "")), _settings(found, kept, AXES[name]))
+        for name, kept in found.tensors.items()
+    )
+    made = ir.Params(drawn, 0, type=PARAMS, span=span)
+    owner = f"lens:{made.digest[:8]}"
+    tensors = {
+        name: TensorV(ir.Param(made, name, type=TensorType(axes=axes(name, owner)), span=span))
+        for name in found.tensors
+    }
+    about = {
+        "kind": found.kind,
+        "format": found.format,
+        "heads": found.heads,
+        "skips": "skip" in tensors,
+        "config": json.dumps(found.config),
+        **found.settings,
+    }
+    return RecordV({**{k: ConstV(v) for k, v in about.items()}, **tensors})
+
+
+def _settings(found: Artefact, kept: Kept, ours: tuple[str, ...]) -> tuple[tuple[str, ir.Json], ...]:
+    """What is needed to read a tensor: its file with what that must hold, and the order of its axes."""
+    keys = tuple(sorted(k.key for k in found.tensors.values() if k.path == kept.path))
+    return (
+        ("path", str(kept.path)),
+        ("sha256", content(kept.path)),
+        ("key", kept.key),
+        ("order", tuple(kept.axes.index(a) for a in ours)),
+        ("shape", tuple({**found.sizes, "new": found.sizes["out"]}[a] for a in kept.axes)),
+        ("wanted", keys),
+        ("also", (*found.also, *found.fixed)),
+        ("fixed", tuple(found.fixed.items())),
+    )
