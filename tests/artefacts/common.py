@@ -127,7 +127,7 @@ def gated(t: Tensors, x: Tensor) -> Tensor:
     return there * ((x - t["b_dec"]) @ (t["W_enc"] * t["r_mag"].exp()) + t["b_mag"]).relu()
 
 
-TRANSCODER = {"apply_b_dec_to_input": False, "d_out": D}
+TRANSCODER: dict[str, Any] = {"apply_b_dec_to_input": False, "d_out": D}
 OUT = {
     **sae_lens_config("transcoder")["metadata"],
     "hook_name": "blocks.0.ln2.hook_normalized",
@@ -157,7 +157,7 @@ def sparsify(activation: str, **more: object) -> Callable[[Path, torch.dtype], T
 
 
 def group_max(pre: Tensor, k: int) -> Tensor:
-    groups = pre.relu().unflatten(-1, (k, -1))
+    groups = pre.relu().reshape(*pre.shape[:-1], k, -1)
     best = groups.max(-1, keepdim=True)
     return torch.zeros_like(groups).scatter(-1, best.indices, best.values).flatten(-2)
 
@@ -275,7 +275,7 @@ CASES: dict[str, Case] = {
     "SAELens of heads": Case(
         sae_lens("standard", LINEAR, "blocks.0.attn.hook_z", reshape_activations="hook_z"),
         lambda t, x: (centred(t, x.flatten(-2)) + t["b_enc"]).relu(),
-        lambda t, c: plain(t, c).unflatten(-1, (2, -1)),
+        lambda t, c: plain(t, c).reshape(*c.shape[:-1], 2, -1),
         "saelens",
         'sae_file("{}", at: h)',
     ),

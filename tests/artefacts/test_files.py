@@ -138,6 +138,12 @@ def retensored(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> N
     save_file(tensors, path)
 
 
+def widened(folder: Path, d: int) -> None:
+    edited(folder, lambda c: c.update(d_in=d))
+    wide = {"W_enc": torch.ones(d, N), "W_dec": torch.ones(N, d), "b_dec": torch.ones(d)}
+    retensored(folder, lambda t: t.update(wide))
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "architecture": (lambda f: edited(f, lambda c: c.update(architecture="temporal")), "MI0514.*`temporal`"),
     "normalisation": (
@@ -170,15 +176,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         r"MI0514.*\[24, 12\] and not \[12, 24\]",
     ),
     "float64": (lambda f: retensored(f, lambda t: t.update(b_enc=t["b_enc"].double())), "MI0514.*F64"),
-    "other width": (
-        lambda f: (
-            edited(f, lambda c: c.update(d_in=10)),
-            retensored(
-                f, lambda t: t.update(W_enc=torch.ones(10, N), W_dec=torch.ones(N, 10), b_dec=torch.ones(10))
-            ),
-        ),
-        "MI0515.*vectors of 10",
-    ),
+    "other width": (lambda f: widened(f, 10), "MI0515.*vectors of 10"),
     "no JSON": (lambda f: (f / "cfg.json").write_text("{"), "MI0510"),
     "no object": (lambda f: (f / "cfg.json").write_text("[]"), "MI0510"),
     "damaged": (lambda f: (f / "sae_weights.safetensors").write_bytes(b"12345678"), "MI0510"),
@@ -205,7 +203,7 @@ def test_what_is_not_understood_is_refused(name: str, tmp_path: Path) -> None:
     assert re.search(words, said(path))
 
 
-OLD = {
+OLD: dict[str, tuple[dict[str, Any], str]] = {
     "activation": ({"activation_fn_str": "tanh-relu"}, "`tanh-relu`"),
     "scaling": ({"finetuning_scaling_factor": True}, "finetuning_scaling_factor"),
     "norm": ({"normalize_activations": True}, "expected_average_only_in"),

@@ -48,7 +48,7 @@ def test_the_largest_of_each_stretch() -> None:
 
 def test_a_constant_for_gradients() -> None:
     x = rand(4).requires_grad_()
-    (run("stop_gradient", NT(x, ("i",))).data * x).sum().backward()
+    (run("stop_gradient", NT(x, ("i",))).data * x).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None and torch.equal(x.grad, x.detach())
 
 
@@ -56,7 +56,7 @@ def test_a_step_has_the_slope_of_a_ramp() -> None:
     x = torch.tensor([-1.0, -0.2, 0.0, 0.2, 1.0], requires_grad=True)
     y = run("step", NT(x, ("i",)), width=0.5).data
     assert y.tolist() == [0, 0, 0, 1, 1]
-    (y * torch.arange(1.0, 6.0)).sum().backward()
+    (y * torch.arange(1.0, 6.0)).sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None and x.grad.tolist() == [0, 4, 6, 8, 0]
 
 

@@ -246,12 +246,10 @@ def test_a_mask_where_nothing_is_masked_is_refused() -> None:
 
 
 OWN = ("rename", "stop_gradient", "step", "eigenvectors", "solve")
-"""Those whose gradients are tested in test_codes: they have none, another one, or that of a symmetric matrix."""
+"""Those whose gradients are tested in test_codes: they have none, or are about symmetric matrices."""
 # square roots and logarithms need positive arguments, comparisons have no slope
 SMOOTH = [
-    n
-    for n, i in CATALOG.items()
-    if i.result in ("float", "same") and n not in ("mod", "sign", "where", *OWN)
+    n for n, i in CATALOG.items() if i.result in ("float", "same") and n not in ("mod", "sign", "where", *OWN)
 ]
 
 
