@@ -16,12 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from midsl.artefacts.headers import header
+from midsl.artefacts.headers import AGAIN, header
 from midsl.diagnostics.model import MiError, fail
 
 Layout = Mapping[str, tuple[str, tuple[str, ...]]]
 """Tensor by our name -> its key in the file, and its axes there."""
 Setting = int | float | bool | str
+WHERE = "paths are relative to the spec"
 
 AXES: dict[str, tuple[str, ...]] = {
     "enc": ("in", "code"),
@@ -87,7 +88,7 @@ class Artefact:
     also: tuple[str, ...] = ()
 
 
-def not_understood(what: str, path: Path, help: str = "") -> MiError:
+def not_understood(what: str, path: Path, help: str = "mend the file, or make it again") -> MiError:
     """MI0514: something stands there that would be another decomposition if it were passed over."""
     return fail("MI0514", f"{path.name}: {what}", help=help)
 
@@ -97,11 +98,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise fail("MI0504", f"cannot read {path}: {error.strerror}") from None
+        raise fail("MI0504", f"cannot read {path}: {error.strerror}", help=WHERE) from None
     except ValueError as error:
-        raise fail("MI0510", f"{path} is not JSON: {error}") from None
+        raise fail("MI0510", f"{path} is not JSON: {error}", help=AGAIN) from None
     if not isinstance(found, dict):
-        raise fail("MI0510", f"{path} is not a configuration: it holds no object")
+        raise fail("MI0510", f"{path} is not a configuration: it holds no object", help=AGAIN)
     return found
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from midsl.artefacts.base import Artefact, Layout, Setting, gather, not_understood, number
-from midsl.artefacts.headers import header
+from midsl.artefacts.base import WHERE, Artefact, Layout, Setting, gather, not_understood, number
+from midsl.artefacts.headers import AGAIN, header
 from midsl.diagnostics.model import fail
 
 CONFIG = "config.yaml"
@@ -65,7 +65,7 @@ def weights(folder: Path, config: dict[str, Any], layer: int) -> Path:
     if listed is None:
         return folder / f"layer_{layer}.safetensors"
     if not isinstance(listed, list) or not 0 <= layer < len(listed):
-        raise fail("MI0406", f"there is no transcoder of layer {layer}", label=f"in {folder / CONFIG}")
+        raise fail("MI0406", f"there is no transcoder of layer {layer}", help=f"see {folder / CONFIG}")
     if "://" in str(listed[layer]):
         raise not_understood(
             f"{listed[layer]} is no local file", folder / CONFIG, "fetch it, and name the file in its place"
@@ -79,9 +79,9 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise fail("MI0504", f"cannot read {path}: {error.strerror}") from None
+        raise fail("MI0504", f"cannot read {path}: {error.strerror}", help=WHERE) from None
     except yaml.YAMLError as error:
-        raise fail("MI0510", f"{path} is not YAML: {error}") from None
+        raise fail("MI0510", f"{path} is not YAML: {error}", help=AGAIN) from None
     if not isinstance(found, dict):
-        raise fail("MI0510", f"{path} is not a configuration: it holds no table")
+        raise fail("MI0510", f"{path} is not a configuration: it holds no table", help=AGAIN)
     return found

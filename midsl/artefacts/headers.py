@@ -12,6 +12,7 @@ from midsl.diagnostics.model import fail
 Header = dict[str, tuple[tuple[int, ...], str]]
 """Key -> shape and precision (F32, F16, BF16, ..)."""
 
+AGAIN = "fetch or make the file again"
 _LONGEST = 100_000_000
 _NPZ = {"f4": "F32", "f2": "F16", "f8": "F64", "i8": "I64", "i4": "I32"}
 
@@ -29,9 +30,9 @@ def header(path: Path) -> Header | None:
             return None
         return read(path)
     except OSError as error:
-        raise fail("MI0504", f"cannot read {path}: {error.strerror or error}") from None
+        raise fail("MI0504", f"cannot read {path}: {error.strerror or error}", help=AGAIN) from None
     except (ValueError, KeyError, TypeError, struct.error, zipfile.BadZipFile) as error:
-        raise fail("MI0510", f"{path} is damaged: {error}") from None
+        raise fail("MI0510", f"{path} is damaged: {error}", help=AGAIN) from None
 
 
 def _safetensors(path: Path) -> Header:
@@ -54,7 +55,9 @@ def _npz(path: Path) -> Header:
                 read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
                 shape, _, dtype = read(f)
             if dtype.hasobject:
-                raise fail("MI0508", f"{path}: `{name}` would run code when loaded")
+                raise fail(
+                    "MI0508", f"{path}: `{name}` would run code when loaded", help="keep numbers alone"
+                )
             kind = f"{dtype.kind}{dtype.itemsize}"
             found[name.removesuffix(".npy")] = (shape, _NPZ.get(kind, kind))
     return found

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from midsl.artefacts.base import check_keys, content, not_understood
+from midsl.artefacts.headers import AGAIN
 from midsl.diagnostics.model import fail
 
 
@@ -40,7 +41,7 @@ def read_tensor(
             raise fail("MI0504", f"{path} was changed while it was in use", help="run again")
         found = _whole(path, sha256)
     except OSError as error:
-        raise fail("MI0504", f"cannot read {path}: {error.strerror or error}") from None
+        raise fail("MI0504", f"cannot read {path}: {error.strerror or error}", help=AGAIN) from None
     check_keys(path, found, set(wanted), also)
     for name, value in (fixed or {}).items():
         if name in found and not _holds(found[name], value):
@@ -65,7 +66,7 @@ def _whole(path: Path, sha256: str) -> dict[str, Tensor]:
         with np.load(path, allow_pickle=False) as arrays:
             return {k: torch.from_numpy(arrays[k]) for k in arrays.files}
     except (SafetensorError, ValueError, zipfile.BadZipFile) as error:
-        raise fail("MI0510", f"{path} is damaged: {error}") from None
+        raise fail("MI0510", f"{path} is damaged: {error}", help=AGAIN) from None
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
@@ -74,7 +75,7 @@ def _pickled(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError:
         raise fail("MI0508", f"{path} would run code when loaded", help="keep the tensors alone") from None
     except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise fail("MI0510", f"{path} is damaged: {error}") from None
+        raise fail("MI0510", f"{path} is damaged: {error}", help=AGAIN) from None
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
         raise not_understood("it is not a table of tensors", path)
     return found

@@ -40,7 +40,7 @@ def read(folder: Path, layer: int) -> Artefact:
         raise not_understood("translators without a bias are not known", path)
     layers, d = number(config, "num_hidden_layers", path), number(config, "d_model", path)
     if not 0 <= layer < layers:
-        raise fail("MI0406", f"there is no translator of layer {layer}", label=f"{path} has {layers}")
+        raise fail("MI0406", f"there is no translator of layer {layer}", help=f"{path} has {layers}")
     sizes = {"in": d, "code": d, "out": d}
     hook = f"blocks.{layer}.hook_resid_pre"
     settings = {"layers": layers}

@@ -57,9 +57,8 @@ def kept_tensor(given: Mapping[str, Any], span: Span) -> Tensor:
         raise err.at(span) from None
     if tuple(value.shape) != given["shape"]:  # of a `.pt`, the header of which says nothing
         name = Path(given["path"]).name
-        raise fail(
-            "MI0514", f"{name}: `{given['key']}` is {list(value.shape)}, not {list(given['shape'])}", span
-        )
+        what = f"{name}: `{given['key']}` is {list(value.shape)}, not {list(given['shape'])}"
+        raise fail("MI0514", what, span, help="mend the file or its configuration")
     return value.permute(given["order"]).contiguous()
 
 

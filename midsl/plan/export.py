@@ -74,7 +74,7 @@ def _named(checked: Checked, name: str) -> LensV:
             help=did_you_mean(name, lenses) or f"it has {', '.join(lenses) or 'none'}",
         )
     if not isinstance(value, LensV):
-        raise fail("MI0301", f"`{name}` is a {value.kind}, and no decomposition")
+        raise fail("MI0301", f"`{name}` is a {value.kind}", help="name what `decomposition` binds")
     return value
 
 
@@ -119,7 +119,8 @@ def _axes(site: SiteV) -> tuple[str, ...]:
 def _tensor(value: TensorV, name: str, own: Mapping[str, tuple[str, ...]], evaluator: Evaluator) -> Tensor:
     """The tensor in our order; one of a file in the precision that it has there."""
     if name not in AXES:
-        raise fail("MI0514", f"`{name}` is no part of a decomposition", value.node.span)
+        help = f"parts are {', '.join(AXES)}"
+        raise fail("MI0514", f"`{name}` is no part of a decomposition", value.node.span, help=help)
     node = value.node
     kept = _kept(node)
     found = evaluator.grid(node)
@@ -146,7 +147,8 @@ def _hook(site: SiteV) -> tuple[int, str]:
     """Where a site is, in TransformerLens' spelling: MI0514 if it is one head, or in no one block."""
     layer = site.site.index("layer")
     if site.site.index("head") is not None or not (isinstance(layer, ir.Const) and type(layer.value) is int):
-        raise fail("MI0514", f"no format names `{site.site.name}` as this spec has it", site.site.span)
+        help = "export a decomposition of a whole site of one block"
+        raise fail("MI0514", f"no format names this `{site.site.name}`", site.site.span, help=help)
     *path, last = site.site.name.split(".")
     return layer.value, ".".join(["blocks", str(layer.value), *path, f"hook_{last}"])
 

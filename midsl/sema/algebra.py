@@ -26,7 +26,9 @@ def dot(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     args = Args(e, "dot", node, scope, ("a", "b", "over"))
     a, b, over = args.tensor("a"), args.tensor("b"), args.axes("over")
     if not over:
-        raise fail("MI0207", "`dot` needs an axis: `over:`", node.span)
+        raise fail(
+            "MI0207", "`dot` needs an axis: `over:`", node.span, help="such as `dot(a, b, over: d_model)`"
+        )
     for x in (a, b):
         for name in over:
             find_axis(x.type, name, args.expr("over").span, "take `dot` over")
@@ -39,7 +41,12 @@ def top_mask(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     args = Args(e, "top_mask", node, scope, ("x", "k", "over", "per"))
     x, k, over, per = args.tensor("x"), _count(args, "k"), args.axes("over"), args.axes("per")
     if not over:
-        raise fail("MI0207", "`top_mask` needs an axis: `over:`", node.span)
+        raise fail(
+            "MI0207",
+            "`top_mask` needs an axis: `over:`",
+            node.span,
+            help="add the axis to rank along: `top_mask(x, k: 8, over: feature)`",
+        )
     for name in over:
         axis = find_axis(x.type, name, args.expr("over").span, "rank along")
         if name in ("batch", "pos") and axis.owner != "fit":
@@ -54,7 +61,8 @@ def top_mask(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     attrs: tuple[tuple[str, ir.Json], ...] = (("k", k), ("over", names))
     if per is not None:
         if len(per) != 1 or per[0] not in over:
-            raise fail("MI0301", "`per` is one of the axes of `over`", args.expr("per").span)
+            help = "such as `over: [batch, feature], per: batch`"
+            raise fail("MI0301", "`per` is one of the axes of `over`", args.expr("per").span, help=help)
         attrs = (*attrs, ("per", per[0]))
     return apply("top_mask", (x,), node.span, kind=x.type.kind, attrs=attrs)
 
@@ -64,19 +72,27 @@ def group_max(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     args = Args(e, "group_max", node, scope, ("x", "k", "over"))
     x, k, over = args.tensor("x"), _count(args, "k"), args.axes("over")
     if over is None or len(over) != 1:
-        raise fail("MI0207", "`group_max` needs one axis: `over:`", node.span)
+        help = "such as `group_max(x, k: 8, over: feature)`"
+        raise fail("MI0207", "`group_max` needs one axis: `over:`", node.span, help=help)
     axis = find_axis(x.type, over[0], args.expr("over").span, "group along")
     if axis.name in ("batch", "pos"):
-        raise fail("MI0301", "what is kept of one row cannot depend on the others", args.expr("over").span)
+        raise fail(
+            "MI0301",
+            "what is kept of one row cannot depend on the others",
+            args.expr("over").span,
+            help="group along the axis of a code",
+        )
     if axis.size is not None and axis.size % k:
-        raise fail("MI0301", f"`{over[0]}` does not fall into {k} equal stretches", node.span)
+        help = f"give `k` a divisor of {axis.size}"
+        raise fail("MI0301", f"`{over[0]}` does not fall into {k} equal stretches", node.span, help=help)
     return apply("group_max", (x,), node.span, kind=x.type.kind, attrs=(("k", k), ("over", axis.name)))
 
 
 def rename(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     """``rename(x, d: e)``: another name for an axis; of an axis that is bound, that axis."""
     if not node.args or node.args[0].name is not None or len(node.args) < 2:
-        raise fail("MI0207", "`rename` takes a value and names: `rename(x, old: new)`", node.span)
+        help = "`rename(x, old: new)`"
+        raise fail("MI0207", "`rename` takes a value and names of axes", node.span, help=help)
     done = as_tensor(e.eval(node.args[0].value, scope), node.args[0].span)
     for arg in node.args[1:]:
         if arg.name is None:
@@ -86,7 +102,8 @@ def rename(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             done.type, bound.axis.name if isinstance(bound, AxisV) else arg.name, arg.span, "rename"
         )
         if old.name in ("batch", "pos", "key_pos"):
-            raise fail("MI0301", f"`{old.name}` belongs to the data and keeps its name", arg.span)
+            help = "reduce it, or rename an axis of the model or of a code"
+            raise fail("MI0301", f"`{old.name}` belongs to the data and keeps its name", arg.span, help=help)
         target = scope.find(arg.value.id) if isinstance(arg.value, ast.Name) else None
         if isinstance(target, AxisV):
             new = replace(target.axis, size=target.axis.size or old.size)
@@ -94,7 +111,8 @@ def rename(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             (name,) = axis_names(e, arg.value, scope)
             new = replace(old, name=name)
         if new.name != old.name and done.type.axis(new.name) is not None:
-            raise fail("MI0313", f"there is an axis `{new.name}` already", arg.span)
+            help = "take a name that no axis of the value has"
+            raise fail("MI0313", f"there is an axis `{new.name}` already", arg.span, help=help)
         axes = tuple(new if a is old else a for a in done.type.axes)
         attrs = (("old", old.name), ("new", new.name))
         t = replace(done.type, axes=axes)
@@ -109,7 +127,8 @@ def eigenvectors(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     space, _ = _matrix(x, args)
     (into,) = args.axes("into") or ("component",)
     if space.size is not None and k > space.size:
-        raise fail("MI0301", f"`{space.name}` has {space.size} eigenvectors, not {k}", args.expr("k").span)
+        help = f"give `k` at most {space.size}"
+        raise fail("MI0301", f"`{space.name}` has no {k} eigenvectors", args.expr("k").span, help=help)
     new = Axis(into, f"eigen:{x.node.digest[:8]}", k)
     attrs: tuple[tuple[str, ir.Json], ...] = (("over", space.name), ("into", into), ("k", k))
     t = TensorType(axes=(space, new))
@@ -134,7 +153,7 @@ def step(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     width = args.literal("width", float)
     assert isinstance(width, float)
     if width <= 0:
-        raise fail("MI0301", "`width` is above 0", args.expr("width").span)
+        raise fail("MI0301", "`width` is above 0", args.expr("width").span, help="such as `width: 0.01`")
     return apply("step", (args.tensor("x"),), node.span, attrs=(("width", width),))
 
 
@@ -143,9 +162,11 @@ def iterate(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     args = Args(e, "iterate", node, scope, ("start", "next", "steps"))
     state, following, steps = args.value("start"), args.value("next"), _count(args, "steps")
     if not isinstance(following, FnV) or len(following.params) != 1:
-        raise fail("MI0301", "`iterate` repeats a function of one value", args.expr("next").span)
+        help = "such as `iterate(x, fn (s) => 0.5 * s, steps: 8)`"
+        raise fail("MI0301", "`iterate` repeats a function of one value", args.expr("next").span, help=help)
     if steps > MOST_STEPS:
-        raise fail("MI0314", f"more than {MOST_STEPS} steps", args.expr("steps").span)
+        help = f"at most {MOST_STEPS}: each step is written out"
+        raise fail("MI0314", "these are too many steps", args.expr("steps").span, help=help)
     for _ in range(steps):
         state = following.body(following.scope.child({following.params[0].name: state}))
     return state
@@ -155,7 +176,7 @@ def _count(args: Args, name: str) -> int:
     value = args.literal(name, int)
     assert isinstance(value, int)
     if value < 1:
-        raise fail("MI0402", f"`{name}` is at least 1", args.expr(name).span)
+        raise fail("MI0402", f"`{name}` is at least 1", args.expr(name).span, help=f"such as `{name}: 8`")
     return value
 
 
@@ -163,7 +184,8 @@ def _matrix(x: TensorV, args: Args) -> tuple[Axis, Axis]:
     """The axis that is named of a square matrix, and the other one."""
     over = args.axes("over")
     if over is None or len(over) != 1:
-        raise fail("MI0207", f"`{args.fn}` needs one axis: `over:`", args.node.span)
+        help = "name one of the two axes of the matrix: `over: d_model`"
+        raise fail("MI0207", f"`{args.fn}` needs one axis: `over:`", args.node.span, help=help)
     space = find_axis(x.type, over[0], args.expr("over").span, f"take `{args.fn}` over")
     rest = [a for a in x.type.axes if a is not space]
     if len(rest) != 1 or (None not in (rest[0].size, space.size) and rest[0].size != space.size):

@@ -256,7 +256,12 @@ def lens(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     shows = {n: e.eval(x, scope) for n, x in given.items() if n not in ("at", "from", "encode", "decode")}
     for name, value in shows.items():
         if isinstance(value, FnV) and len(value.params) != 1:
-            raise fail("MI0301", f"`{name}` of a lens is a function of one value", given[name].span)
+            raise fail(
+                "MI0301",
+                f"`{name}` of a lens is a function of one value",
+                given[name].span,
+                help=f"such as `{name}: fn (x) => ...`",
+            )
     return make_lens(at, source, encode, decode, shows, node.span)
 
 

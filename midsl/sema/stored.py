@@ -60,7 +60,9 @@ def _axes(site: SiteV, found: Artefact, role: str, span: Span) -> tuple[Axis, ..
             f"this decomposition is of {'all heads together' if found.heads else 'vectors'}",
             span,
             label=f"the site has {', '.join(names) or 'numbers'}",
-            help="give it `m.blocks[..].attn.z`" if found.heads else "",
+            help="give it `m.blocks[..].attn.z`"
+            if found.heads
+            else "give it a site of the stream or of an MLP",
         )
     axes = tuple(Axis(a, site.model.owner, site.model.sizes.get(a)) for a in names)
     length = prod(a.size or 0 for a in axes)
@@ -70,6 +72,7 @@ def _axes(site: SiteV, found: Artefact, role: str, span: Span) -> tuple[Axis, ..
             f"this decomposition {'reads' if role == 'in' else 'writes'} vectors of {found.sizes[role]}",
             span,
             label=f"`{' x '.join(names)}` is {length} long here",
+            help="put it at the model and the site that it was made for",
         )
     return axes
 

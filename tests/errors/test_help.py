@@ -10,7 +10,7 @@ import pytest
 import midsl
 
 ROOT = Path(midsl.__file__).parent
-FOLDERS = ("sema", "syntax", "data", "models", "fit", "passes", "plan", "show")
+FOLDERS = ("sema", "syntax", "data", "artefacts", "models", "fit", "passes", "plan", "show")
 FILES = sorted(p for folder in FOLDERS for p in (ROOT / folder).rglob("*.py"))
 NOBODYS_FAULT = {"MI0901"}
 """Internal errors: nothing can be written instead."""
