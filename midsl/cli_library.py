@@ -1,4 +1,4 @@
-"""Commands about libraries: `test` runs what they claim, `doc` tells of them, `export` writes for others."""
+"""Commands about libraries: `test` runs what they claim, `doc` tells of them; `export-lens` writes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ FORMATS = ("saelens", "sparsify", "dictionary_learning", "circuit_tracer", "gemm
 _SETS = ("circuit_tracer", "tuned_lens")  # folders that hold one for each layer, and take another in
 
 
-@click.command()
+@click.command("export-lens")
 @click.argument("spec", type=click.Path(path_type=Path))
 @click.argument("name")
 @click.option("--format", "format", type=click.Choice(FORMATS), required=True, help="Whose format.")
@@ -98,7 +98,7 @@ _SETS = ("circuit_tracer", "tuned_lens")  # folders that hold one for each layer
 @click.option("--force", is_flag=True, help="Write over what is there.")
 @spec_options
 @reporting
-def export(
+def export_lens(
     spec: Path,
     name: str,
     format: str,
@@ -109,7 +109,7 @@ def export(
     as_json: bool,
 ) -> None:
     """Write a decomposition that a spec binds, fitted or not, for another package to read."""
-    from midsl.plan.export import export as write
+    from midsl.plan.export_lens import export_lens as write
 
     if folder.is_dir() and any(folder.iterdir()) and format not in _SETS and not force:
         raise click.UsageError(f"{folder} is not empty; --force writes over what is there")
@@ -122,4 +122,4 @@ def export(
         click.echo(f"wrote {name} ({parts.kind}, {parts.hook}) to {folder}")
 
 
-LIBRARY: tuple[click.Command, ...] = (test, doc, export)
+LIBRARY: tuple[click.Command, ...] = (test, doc, export_lens)

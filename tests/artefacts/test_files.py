@@ -86,7 +86,7 @@ def test_a_round_trip_changes_no_bit(name: str, dtype: torch.dtype, tmp_path: Pa
     if case.format in ("circuit_tracer", "tuned_lens"):  # the layers beside it stay as they are
         shutil.copytree(tmp_path / "there", tmp_path / "out")
     path = spec(tmp_path, case.declare.format("there"))
-    done = midsl("export", path, "s", "--format", case.format, "--to", tmp_path / "out", "--json")
+    done = midsl("export-lens", path, "s", "--format", case.format, "--to", tmp_path / "out", "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["format"] == case.format
     before, after = contents(tmp_path / "there"), contents(tmp_path / "out")
@@ -102,7 +102,7 @@ def test_a_round_trip_changes_no_bit(name: str, dtype: torch.dtype, tmp_path: Pa
         shutil.copytree(tmp_path / "again" / "there", tmp_path / "again" / "out")
     again = spec(tmp_path / "again", case.declare.format("there"))
     out = tmp_path / "again" / "out"
-    done = midsl("export", again, "s", "--format", case.format, "--to", out, "--json")
+    done = midsl("export-lens", again, "s", "--format", case.format, "--to", out, "--json")
     assert done.exit_code == 0, done.output
     assert {k: v for k, v in contents(out).items() if k.endswith(".json")} == {
         k: v for k, v in after.items() if k.endswith(".json")
@@ -113,7 +113,7 @@ def test_what_the_configuration_says_beyond_the_weights_is_kept(tmp_path: Path) 
     CASES["SAELens topk"].write(tmp_path / "there", torch.float32)
     before = json.loads((tmp_path / "there" / "cfg.json").read_text())
     midsl(
-        "export",
+        "export-lens",
         spec(tmp_path, 'sae_file("there", at: x)'),
         "s",
         "--format",
@@ -361,13 +361,13 @@ def test_a_fitted_dictionary_is_written_for_others(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("import sae_file", "import topk_sae, sae_file"))
     mine = tables(compile_spec(path))["c"].value
     for format in ("saelens", "sparsify", "dictionary_learning"):
-        done = midsl("export", path, "s", "--format", format, "--to", tmp_path / format)
+        done = midsl("export-lens", path, "s", "--format", format, "--to", tmp_path / format)
         assert done.exit_code == 0, done.output
         other = spec(tmp_path, f'sae_file("{format}", at: x)', report)
         assert np.allclose(tables(compile_spec(other))["c"].value, mine, atol=1e-6)
         path = spec(tmp_path, f"topk_sae(at: x, d_sae: 24, k: 3, {fit})", report)
         path.write_text(path.read_text().replace("import sae_file", "import topk_sae, sae_file"))
-    done = midsl("export", path, "s", "--format", "gemma_scope", "--to", tmp_path / "npz", "--json")
+    done = midsl("export-lens", path, "s", "--format", "gemma_scope", "--to", tmp_path / "npz", "--json")
     assert done.exit_code == 2 and "MI0514" in done.output and "topk" in done.output
 
 
@@ -376,7 +376,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("import sae_file", "import random_subspace, sae_file"))
 
     def says(*args: object) -> str:
-        done = midsl("export", path, *args, "--json")
+        done = midsl("export-lens", path, *args, "--json")
         assert done.exit_code == 2, done.output
         return done.output
 

@@ -32,7 +32,7 @@ from midsl.workdir import working_in
 _ABOUT = ("kind", "format", "heads", "skips", "config")
 
 
-def export(
+def export_lens(
     spec: Path, name: str, format: str, folder: Path, params: Mapping[str, str], trust: bool = False
 ) -> Parts:
     """Write the decomposition that a spec binds to a name; fit it first, if that was not done before.
