@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING
 
 import click
 
 from midsl.cli_common import STORE, json_option, reporting, show_diagnostics
-from midsl.store.export import Format
+
+if TYPE_CHECKING:
+    from midsl.store.export import Format
 
 
 @click.command()
@@ -107,7 +109,7 @@ def diff(a: str, b: str, top: int, store: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("form", metavar="FORMAT", type=click.Choice(get_args(Format)))
+@click.argument("form", metavar="FORMAT", type=click.Choice(["parquet", "csv", "arrow"]))
 @click.argument("reports", nargs=-1, metavar="[EXPERIMENT.REPORT]...")
 @click.option("--run", default="latest", show_default=True, help="Whose reports; see `midsl show`.")
 @click.option("--sql", "query", help="Export the answer to this question, not reports.")
