@@ -1,13 +1,14 @@
 """Functions are checked where they are defined: once, on stand-ins that their written types describe.
 
 What holds for all arguments holds for a stand-in, so what is refused of it is wrong with the function, even
-where nobody calls it. A parameter whose type leaves open what it is (`Any`, a site of no known axes) has no
-stand-in; whatever needs it is left to the calls.
+where nobody calls it. A run is one of the file's own first model on its own first data, where it has them.
+A parameter whose type leaves open what it is (`Any`, a site of no known axes) has no stand-in; whatever
+needs it is left to the calls.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import MiError, fail
@@ -23,7 +24,9 @@ from midsl.sema.values import (
     AxisV,
     ColumnV,
     ConstV,
+    DataV,
     FnV,
+    ModelV,
     PartV,
     Poison,
     PoisonError,
@@ -74,15 +77,12 @@ class Standins:
     Axes of one name are one axis, since that is what they are in one signature.
     """
 
-    ctx: Context
+    model: ModelV
+    part: PartV
+    batch: Axis
+    pos: Axis
     scope: Scope
-    variables: tuple[str, ...]
-    axes: dict[str, Axis] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.part = PART
-        self.model = self.ctx.model(MODEL)
-        self.batch, self.pos = self.ctx.data_axes(self.part)
+    variables: tuple[str, ...] = ()
 
     def axis(self, name: str) -> Axis:
         """The axis that a name stands for."""
@@ -130,12 +130,27 @@ class Standins:
         )
 
 
-def check_function(ctx: Context, fn: FnV) -> None:
+def _standins(ctx: Context, tree: ast.Module, scope: Scope) -> Standins:
+    """A file's own model and data, as the runs of its experiments have them."""
+    found: dict[str, Value] = {}
+    for decl in tree.decls:
+        if isinstance(decl, ast.Binding) and decl.role in ("model", "data") and decl.role not in found:
+            value = scope.find(decl.name)
+            if isinstance(value, DataV):
+                value = ctx.part(value, value.sides[0] if value.sides else "", decl.span)
+            if isinstance(value, (ModelV, PartV)):
+                found[decl.role] = value
+    model, part = found.get("model"), found.get("data", PART)
+    assert isinstance(part, PartV)
+    own = model if isinstance(model, ModelV) else ctx.model(MODEL)
+    return Standins(own, part, *ctx.data_axes(part), scope)
+
+
+def check_function(ctx: Context, fn: FnV, stand: Standins) -> None:
     """Say what is wrong with a function whatever it is given; its calls then say nothing more."""
-    facts, ctx.facts, spent = ctx.facts, _WithAny(ctx.facts), ctx.spent
-    ctx.parts[PART.node.digest] = PART
+    spent = ctx.spent
     try:
-        _call(fn, Standins(ctx, fn.scope, fn.generics))
+        _call(fn, replace(stand, variables=fn.generics))
     except MiError as err:
         certain = [d for d in err.diagnostics if d.code in CERTAIN and d.span.source is fn.span.source]
         ctx.bag.extend(certain)
@@ -144,8 +159,7 @@ def check_function(ctx: Context, fn: FnV) -> None:
     except PoisonError:
         pass
     finally:
-        ctx.facts, ctx.spent = facts, spent
-        del ctx.parts[PART.node.digest]
+        ctx.spent = spent
 
 
 def _call(fn: FnV, stand: Standins) -> None:
@@ -190,6 +204,17 @@ def check_module(ctx: Context, tree: ast.Module, scope: Scope) -> None:
             )
             ctx.bag.extend(err.diagnostics)
             scope.names[decl.name] = TypeV(ast.TypeRef("Any"), scope)
+    facts, ctx.facts = ctx.facts, _WithAny(ctx.facts)
+    ctx.parts[PART.node.digest] = PART
+    try:
+        _check_types(ctx, tree, scope)
+    finally:
+        ctx.facts = facts
+        del ctx.parts[PART.node.digest]
+
+
+def _check_types(ctx: Context, tree: ast.Module, scope: Scope) -> None:
+    stand: Standins | None = None
     for decl in tree.decls:
         types: list[ast.Type] = []
         if isinstance(decl, (ast.Fn, ast.Method)):
@@ -206,4 +231,5 @@ def check_module(ctx: Context, tree: ast.Module, scope: Scope) -> None:
             continue
         fn = scope.names.get(decl.name) if isinstance(decl, ast.Fn) else None
         if isinstance(fn, FnV):
-            check_function(ctx, fn)
+            stand = stand or _standins(ctx, tree, scope)
+            check_function(ctx, fn, stand)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from midsl.diagnostics.model import Diagnostic
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
-from midsl.sema.check import check_source, check_text
+from midsl.resources import resource_dir
+from midsl.sema.check import check_source, check_text, read_source
 from midsl.sema.filefacts import FileFacts
 from midsl.sema.summary import summarise
 from midsl.source import SourceFile
@@ -196,3 +199,16 @@ def test_writes_to_other_members_do_not_overlap() -> None:
     program(body)
     text = f"{HEAD}experiment e {{\n{body.replace('1.0', '0.1')}\n}}\n"
     assert check_text(text, facts=FileFacts()).errors[0].code == "MI0405"
+
+
+@pytest.mark.parametrize("path", sorted(resource_dir("stdlib").rglob("*.mi")), ids=lambda p: p.stem)
+def test_the_library_is_what_its_types_say(path: Path) -> None:
+    """Each function of the library on stand-ins of its parameters, as for a file of one's own."""
+    assert not check_source(read_source(path), FileFacts()).bag.errors
+
+
+def test_a_function_of_the_library_that_lies_would_be_told() -> None:
+    """The path alone makes a file one of the library, where only its own check looks at its functions."""
+    lie = "language mi 1\nfn loss(r: Run) -> Float<nat> = r.logits\n"
+    source = SourceFile("lie.mi", lie, resource_dir("stdlib") / "lie.mi")
+    assert [d.code for d in check_source(source, FileFacts()).bag.errors] == ["MI0319"]
