@@ -62,6 +62,16 @@ class MiError(Exception):
         placed = (replace(d, span=span) if d.span == NO_SPAN else d for d in self.diagnostics)
         return MiError(*placed, exit_code=self.exit_code)
 
+    def seen_from(self, span: Span, text: str) -> MiError:
+        """The same error; where it lies in another file than `span`, with that place as a note."""
+
+        def noted(d: Diagnostic) -> Diagnostic:
+            if any(s.source is span.source for s in (d.span, *(n.span for n in d.notes))):
+                return d
+            return replace(d, notes=(*d.notes, Label(span, text)))
+
+        return MiError(*map(noted, self.diagnostics), exit_code=self.exit_code)
+
 
 def fail(
     code: str,

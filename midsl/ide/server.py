@@ -75,8 +75,9 @@ def _range(span: Span) -> lsp.Range:
 
 
 def _diagnostic(d: Diagnostic, a: Analysis) -> lsp.Diagnostic:
-    here = d.span.source.path == a.source.path and d.span.source is not NO_SOURCE
-    place = _range(d.span) if here else lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
+    spans = (d.span, *(n.span for n in d.notes))  # what is wrong in another file shows where it is used
+    here = next((s for s in spans if s.source.path == a.source.path and s.source is not NO_SOURCE), None)
+    place = _range(here) if here is not None else lsp.Range(lsp.Position(0, 0), lsp.Position(0, 0))
     said = [d.message, *([d.label] if d.label else []), *([f"help: {d.help}"] if d.help else [])]
     return lsp.Diagnostic(place, "\n".join(said), severity=_SEVERITY[d.severity], code=d.code, source="midsl")
 

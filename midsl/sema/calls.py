@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from midsl.diagnostics.model import Label, fail
+from midsl.diagnostics.model import Label, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType
@@ -64,6 +64,8 @@ def call_value(e: Elaborator, func: Value, node: ast.Call, scope: Scope) -> Valu
         e.ctx.calls.append(node.span)
         try:
             return func.body(func.scope.child(args, signature))
+        except MiError as err:
+            raise err.seen_from(node.span, "called here") from None
         finally:
             e.ctx.calls.pop()
             e.ctx.depth = max(0, e.ctx.depth - 1)

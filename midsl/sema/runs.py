@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING
 
-from midsl.diagnostics.model import Label, fail
+from midsl.diagnostics.model import Label, MiError, fail
 from midsl.graph.info import ModelInfo
 from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType, TensorType
@@ -70,7 +70,10 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
                 label=f"this is a {value.kind}",
                 help="write `do { site := value }`, or what a function of edits gives",
             )
-        edits, puts = attach_all(e, value.edits, bare)
+        try:
+            edits, puts = attach_all(e, value.edits, bare)
+        except MiError as err:
+            raise err.seen_from(node.edits.span, "edited here") from None
     check_overlap(edits, e.ctx.facts.info(model.node))
     forward = ir.Forward(model.node, part.node, tuple(edits), e.ctx.origin(), type=RUN, span=node.span)
     return RunV(forward, model, part, tuple(puts))

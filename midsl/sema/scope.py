@@ -37,6 +37,8 @@ class Lazy:
         try:
             self.value = self.make()
         except MiError as err:
+            for call in reversed(self.ctx.calls):  # a binding of a function
+                err = err.seen_from(call, "called here")
             self.ctx.bag.extend(err.diagnostics)
             self.value = Poison()
         except PoisonError:

@@ -20,6 +20,7 @@ from midsl.ide.analysis import analyse
 from midsl.ide.complete import complete
 from midsl.ide.hover import hover
 from midsl.ide.rename import definition, rename
+from midsl.ide.server import _diagnostic
 
 TEXT = """language mi 1
 import std.models as models
@@ -50,6 +51,18 @@ def at(piece: str, inside: str = "", text: str = TEXT) -> int:
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lsp") / "a.mi"
+
+
+def test_what_is_wrong_inside_the_library_shows_where_it_is_used(file: Path) -> None:
+    call = "topk_sae(at: z, d_sae: 8, k: 2)"
+    text = TEXT.replace("experiment", f"decomposition sae = {call}\nexperiment", 1).replace(
+        "from std.tasks", "from std.decomp import topk_sae\nfrom std.tasks"
+    )
+    a = analyse(text, file)
+    (error,) = (d for d in a.diagnostics if d.severity == "error")
+    assert error.span.source is not a.source
+    line = text[: text.index(call)].count("\n")
+    assert _diagnostic(error, a).range.start == lsp.Position(line, len("decomposition sae = "))
 
 
 @pytest.mark.parametrize(
