@@ -38,7 +38,7 @@ from midsl.sema.values import (
     ViewV,
 )
 from midsl.sema.wellformed import check_names
-from midsl.sema.written import LAMBDA, check, declared, result
+from midsl.sema.written import LAMBDA, check, declared, instead, result
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
@@ -307,7 +307,7 @@ def of_type(ctx: Context, value: Value, b: ast.Binding, t: ast.Type, scope: Scop
             b.value.span,
             label=err.why or f"this is {type_of(value)}",
             notes=[declared(t, scope)],
-            help=err.help or f"write `{b.name}: {type_of(value)}`, or leave the type out",
+            help=err.help or instead(f"{b.name}:", value, "leave the type out"),
         ) from None
 
 

@@ -365,6 +365,13 @@ def _brought(scope: Scope) -> list[Axis]:
     return [a for v in scope.names.values() if isinstance(v, TensorV) for a in v.type.axes]
 
 
+def instead(before: str, value: Value, otherwise: str) -> str:
+    """How to write what a value is; the data of a run say what a late-bound column is."""
+    if isinstance(value, LateV):
+        return "a column of the data is a Token, Pos, Span or Label"
+    return f"write `{before} {type_of(value)}`, or {otherwise}"
+
+
 def result(made: Value, t: ast.Type, s: Signature, name: str, at: Span) -> Value:
     """What a function gives, as its type has it: MI0319 where it is something else."""
     try:
@@ -379,5 +386,5 @@ def result(made: Value, t: ast.Type, s: Signature, name: str, at: Span) -> Value
             at,
             label=err.why or f"this is {type_of(made)}",
             notes=notes,
-            help=err.help or f"write `-> {type_of(made)}`, or give what is written",
+            help=err.help or instead("->", made, "give what is written"),
         ) from None

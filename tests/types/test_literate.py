@@ -18,7 +18,7 @@ from midsl.sema.check import check_source
 from midsl.sema.filefacts import FileFacts
 from midsl.sema.summary import summarise
 from midsl.sema.typenames import type_of
-from midsl.sema.values import Value
+from midsl.sema.values import LateV, Value
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 
@@ -112,3 +112,21 @@ def test_there_is_a_page_for_each_family_and_cases_enough() -> None:
     assert len(marks) >= 150
     assert sum(m.startswith("#!") for m in marks) >= 60
     assert "#: nothing" not in marks
+
+
+@pytest.mark.parametrize(("head", "block"), CASES)
+def test_what_a_value_is_can_be_written(head: str, block: str) -> None:
+    """Messages tell the types of values and say to write them, so each must be one that its value has."""
+    bare = "".join(f"{MARK.sub('', line)}\n" for line in block.splitlines())
+    watch: dict[Span, Value] = {}
+    checked = check_source(SourceFile("t.mi", head + bare), FileFacts(), watch=watch)
+    assert checked.module is not None
+    text = head + bare
+    untyped = [s for _, s in statements(checked.module.tree) if isinstance(s, ast.Binding) and s.type is None]
+    for s in sorted(untyped, key=lambda s: -s.span.start):
+        found = watch.get(s.name_span)
+        if found is not None and not isinstance(found, LateV):
+            at = s.name_span.end
+            text = f"{text[:at]}: {type_of(found)}{text[at:]}"
+    again = check_source(SourceFile("t.mi", text), FileFacts()).bag.errors
+    assert [d.message for d in again] == [d.message for d in checked.bag.errors]
