@@ -43,6 +43,8 @@ CODES: dict[str, str] = {
     "MI0318": "not of the type that is written",
     "MI0319": "a function gives another type than it says",
     "MI0320": "unknown type",
+    "MI0321": "a swept variable where a literal is needed",
+    "MI0322": "a control of nothing",
     "MI0401": "unknown site",
     "MI0402": "the selection is empty",
     "MI0403": "site cannot be read",

@@ -8,6 +8,7 @@ from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.sema.calls import axis_names
 from midsl.sema.tensors import as_tensor
+from midsl.sema.unroll import need_literal
 from midsl.sema.values import ConstV, TensorV, Value
 from midsl.syntax import ast
 
@@ -69,6 +70,7 @@ class Args:
         if name not in self.given and default is not None:
             return default
         value = self.value(name)
+        need_literal(value)
         if isinstance(value, ConstV):
             if type(value.value) is kind:
                 return value.value

@@ -23,6 +23,7 @@ from midsl.sema.algebra import (
     top_mask,
 )
 from midsl.sema.arguments import Args
+from midsl.sema.controls import control
 from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.lenses import lens, params
@@ -30,6 +31,7 @@ from midsl.sema.runs import as_part, except_
 from midsl.sema.sites import read
 from midsl.sema.stored import stored
 from midsl.sema.subspaces import split_subspace
+from midsl.sema.sweptlists import zipped
 from midsl.sema.tensors import apply, as_tensor
 from midsl.sema.values import (
     BuiltinV,
@@ -45,6 +47,7 @@ from midsl.sema.values import (
     Value,
 )
 from midsl.sema.where import condition, groups
+from midsl.source import Span
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -67,6 +70,8 @@ CONTRACT = {"cosine": "cosine", "kl_divergence": "kl", "js_divergence": "js"}
 
 def _reduction(op: str) -> Callable[..., Value]:
     def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+        if op in ("min", "max") and _of_two(node, scope):
+            return _least(e, op, node, scope)
         args = Args(e, op, node, scope, ("x", "over", "where", "by"))
         value = args.value("x")
         if op in ("all", "any") and isinstance(value, ConstV) and isinstance(value.value, bool):
@@ -108,6 +113,30 @@ def _over(x: TensorV) -> str:
     if not names:
         return "this has no axis: leave the reduction out"
     return f"write `over: {names[0] if len(names) == 1 else '[' + ', '.join(names) + ']'}`, or some of them"
+
+
+def _of_two(node: ast.Call, scope: Scope) -> bool:
+    """Whether `min` or `max` is asked of two values, and not of one along an axis."""
+    if len(node.args) != 2 or any(a.name is not None for a in node.args):
+        return False
+    second = node.args[1].value
+    if isinstance(second, ast.ListExpr):
+        return False
+    return not isinstance(second, ast.Name) or scope.find(second.id) is not None
+
+
+def _least(e: Elaborator, op: str, node: ast.Call, scope: Scope) -> Value:
+    """``max(0, l - 5)``: the greater of two values."""
+    a, b = (e.eval(x.value, scope) for x in node.args)
+    numbers = [v.value for v in (a, b) if isinstance(v, ConstV) and not isinstance(v.value, str)]
+    if len(numbers) == 2:
+        return ConstV(min(numbers) if op == "min" else max(numbers))
+    spans = [x.value.span for x in node.args]
+    tensors_ = as_tensor(a, spans[0]), as_tensor(b, spans[1])
+    whole = all(t.type.kind == "int" for t in tensors_)
+    return apply(
+        "minimum" if op == "min" else "maximum", tensors_, node.span, kind="int" if whole else "float"
+    )
 
 
 def _unary(op: str) -> Callable[..., Value]:
@@ -375,6 +404,40 @@ def _train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     )
 
 
+def _zip(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``zip(layer: [1, 2], dose: [0.5, 1.0])``: records of one item of each list."""
+    lists: dict[str, Value] = {}
+    spans: dict[str, Span] = {}
+    for arg in node.args:
+        if arg.name is None or arg.name in lists:
+            help = "such as `zip(layer: [0, 1], dose: [0.5, 1.0])`"
+            raise fail("MI0208", "each list of `zip` has a name of its own", arg.span, help=help)
+        lists[arg.name], spans[arg.name] = e.eval(arg.value, scope), arg.value.span
+    return zipped(lists, spans, node.span)
+
+
+def _iterate(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``iterate(init, fn (x) => ..., steps: n)``: a function applied to its own result, so many times."""
+    args = Args(e, "iterate", node, scope, ("init", "fn", "steps"))
+    value, fn, steps = args.value("init"), args.value("fn"), args.literal("steps", int)
+    assert isinstance(steps, int)
+    if not isinstance(fn, FnV) or len(fn.params) not in (1, 2):
+        raise fail(
+            "MI0301",
+            "`iterate` needs a function of the value, or of the value and the step",
+            args.expr("fn").span,
+            label=f"this is a {fn.kind}",
+            help="such as `fn (x) => x / 2` or `fn (x, step) => x + step`",
+        )
+    if steps < 0:
+        raise fail("MI0301", "`steps` is at least 0", args.expr("steps").span, help="0 gives `init` itself")
+    for step in range(steps):
+        e.ctx.spend(1, node.span)
+        given = dict(zip((p.name for p in fn.params), (value, ConstV(step)), strict=False))
+        value = fn.body(fn.scope.child(given))
+    return value
+
+
 BUILTINS: dict[str, BuiltinV] = {
     name: BuiltinV(name, call)
     for name, call in {
@@ -394,6 +457,9 @@ BUILTINS: dict[str, BuiltinV] = {
         **{f.__name__: f for f in (dot, top_mask, group_max, rename, eigenvectors, solve, step, iterate)},
         "orthonormal": _along("orthonormal", None, drops=False),
         "train": _train,
+        "zip": _zip,
+        "iterate": _iterate,
+        "control": control,
         "params": params,
         "lens": lens,
         "fitted": fitted,

@@ -11,6 +11,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType
 from midsl.sema.agree import Mismatch, Signature
 from midsl.sema.typenames import type_of, written
+from midsl.sema.unroll import need_literal
 from midsl.sema.values import (
     AxisV,
     BuiltinV,
@@ -219,6 +220,7 @@ def with_article(value: Value) -> str:
 
 def encode(value: Value, span: Span) -> Any:
     """An argument as an attribute of a recipe: literals, lists and records tagged, nodes as they are."""
+    need_literal(value)
     if isinstance(value, ConstV):
         return value.value
     if isinstance(value, ListV):

@@ -12,6 +12,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import Experiment, Program
 from midsl.sema.context import Context
+from midsl.sema.controls import refuse_unused
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.experiments import elaborate_experiment, elaborate_test
 from midsl.sema.facts import Facts
@@ -76,8 +77,9 @@ def check_source(
     for value in list(module.scope.names.values()):
         if isinstance(value, Lazy):
             value.get()
-    experiments = []
+    experiments: list[Experiment] = []
     seen: set[str] = set()
+    used: set[str] = set()
     for decl in tree.decls:
         if isinstance(decl, (ast.Experiment, ast.Test)):
             name = f'test "{decl.title}"' if isinstance(decl, ast.Test) else f"experiment `{decl.name}`"
@@ -94,9 +96,11 @@ def check_source(
             if isinstance(decl, ast.Test):
                 done, wanted = elaborate_test(e, decl, module), tests is not None and tests(decl.title)
             else:
-                done, wanted = elaborate_experiment(e, decl, module), tests is None
-            if done is not None and wanted:
-                experiments.append(done)
+                done, wanted = elaborate_experiment(e, decl, module, used), tests is None
+            experiments += done if wanted else []
+    unused = {n: b.span for n, b in module.controls.items() if n not in used}
+    if unused and not ctx.bag.errors:
+        ctx.bag.extend(refuse_unused(unused).diagnostics)
     _unknown_params(tree, ctx)
     if not ctx.bag.errors:
         ctx.bag.extend(lint(tree, _functions(module, ctx)))

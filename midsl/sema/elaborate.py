@@ -16,6 +16,7 @@ from midsl.ir.types import TensorType
 from midsl.sema import runs, tensors
 from midsl.sema.access import data_field, index_run, run_field
 from midsl.sema.calls import call_value
+from midsl.sema.comprehend import comprehension
 from midsl.sema.context import Context
 from midsl.sema.expected import need_bool, need_truth, sites_of
 from midsl.sema.lenses import lens_field
@@ -24,6 +25,7 @@ from midsl.sema.scope import Scope
 from midsl.sema.select import index_tensor
 from midsl.sema.sites import index_blocks, index_site, site_field
 from midsl.sema.stdfiles import where_from
+from midsl.sema.unroll import Unroll, need_literal
 from midsl.sema.values import (
     BlocksV,
     ColumnV,
@@ -46,6 +48,7 @@ from midsl.sema.values import (
     SpaceV,
     TensorV,
     Value,
+    VariousV,
     ViewV,
 )
 from midsl.sema.views import index_view
@@ -70,6 +73,8 @@ class Elaborator:
         value = method(node, scope)
         if isinstance(value, Poison):
             raise PoisonError
+        if isinstance(value, VariousV):
+            raise Unroll(value.sweep)
         if self.ctx.watch is not None:
             self.ctx.watch[node.span] = value
         return value
@@ -129,6 +134,7 @@ class Elaborator:
             if part is None:
                 return None
             value = self.eval(part, scope)
+            need_literal(value)
             if not (isinstance(value, ConstV) and type(value.value) is int):
                 raise fail(
                     "MI0301",
@@ -158,39 +164,7 @@ class Elaborator:
         return FnV(LAMBDA, params, lambda inner: self.eval(node.body, inner), scope, node.span)
 
     def eval_Comprehension(self, node: ast.Comprehension, scope: Scope) -> Value:
-        items = []
-        for item in self.members(node.source, scope):
-            inner = scope.child({node.var: item})
-            if node.where is not None:
-                keep = self.eval(node.where, inner)
-                if not (isinstance(keep, ConstV) and isinstance(keep.value, bool)):
-                    raise fail(
-                        "MI0301",
-                        "the condition of a comprehension must be known now",
-                        node.where.span,
-                        help="it may use the variable, numbers and strings; tensors choose with `where(...)`",
-                    )
-                if not keep.value:
-                    continue
-            items.append(self.eval(node.item, inner))
-        return ListV(tuple(items))
-
-    def members(self, node: ast.Expr, scope: Scope) -> tuple[Value, ...]:
-        """The items of a list or a closed range."""
-        source = self.eval(node, scope)
-        if isinstance(source, ListV):
-            return source.items
-        if isinstance(source, RangeV) and source.hi is not None:
-            every = range(source.lo or 0, source.hi, source.step)
-            self.ctx.spend(max(0, -(-(every.stop - every.start) // every.step)), node.span)
-            return tuple(ConstV(i) for i in every)
-        raise fail(
-            "MI0301",
-            "a list or a closed range is needed",
-            node.span,
-            label=f"this is a {source.kind}",
-            help="such as `[1, 2, 3]` or `0..4`",
-        )
+        return comprehension(self, node, scope)
 
     # -- operators
 
@@ -343,6 +317,8 @@ class Elaborator:
             return index_view(base, items, node.span)
         if isinstance(base, ColumnV) and isinstance(base.node.type, TensorType):
             base = TensorV(base.node)
+        if isinstance(base, ListV) and base.axis is not None and any(a is not None for a, _, _ in items):
+            base = tensors.as_tensor(base, node.base.span)
         if isinstance(base, TensorV):
             return index_tensor(base, items, node.span, self.ctx)
         if isinstance(base, ListV) and len(items) == 1 and isinstance(items[0][1], ConstV):

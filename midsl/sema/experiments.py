@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from midsl.diagnostics.model import MiError, fail
+from midsl.diagnostics.model import Label, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import RESERVED_COLUMNS, Experiment, key_columns
 from midsl.ir.types import PlainType
 from midsl.sema.agree import Signature
+from midsl.sema.bodies import Draws, Names, cannot_unroll
 from midsl.sema.calls import bind
+from midsl.sema.controls import differing, refuse_unused, value_of
 from midsl.sema.elaborate import Elaborator
-from midsl.sema.modules import LoadedModule, lazy_binding
+from midsl.sema.modules import LoadedModule
 from midsl.sema.scope import Lazy, Scope
-from midsl.sema.sweeps import Swept, elaborate_clause, joint_sweep
 from midsl.sema.tensors import as_tensor, join_axes
-from midsl.sema.values import ConstV, PoisonError, RunV, TensorV, Value
+from midsl.sema.unroll import Unroll
+from midsl.sema.values import ConstV, ControlsV, ListV, PoisonError, RunV, TensorV, Value
 from midsl.sema.where import condition
 from midsl.syntax import ast
 
@@ -36,24 +38,52 @@ class Body:
 
     e: Elaborator
     name: str
-    scope: Scope
-    sweeps: dict[str, Lazy] = field(default_factory=dict)
-    swept: dict[str, Swept] = field(default_factory=dict)
+    outer: Scope
+    body: tuple[ast.Stmt, ...]
+    controls: Mapping[str, ast.Binding] = field(default_factory=dict)
+    """Those of the file."""
+    again: Callable[[Mapping[str, Value | Lazy]], Scope] = field(default=lambda _: Scope({}))
+    """The scope around the body with other values of some names of the file."""
+    names: Names = field(init=False)
     reports: dict[str, ir.Report] = field(default_factory=dict)
     sinks: list[ir.Node] = field(default_factory=list)
     lets: list[tuple[str, ir.Node]] = field(default_factory=list)
     declared_reports: set[str] = field(default_factory=set)
     saved: set[str] = field(default_factory=set)
+    under: dict[str, Names] = field(default_factory=dict)
 
-    def run(self, body: tuple[ast.Stmt, ...]) -> Experiment:
-        """Declare every name, then elaborate statement by statement, collecting what is refused."""
-        ctx = self.e.ctx
+    def __post_init__(self) -> None:
+        self.around: dict[str, Value | Lazy] = {}
+        self.names = Names(self.e, self.name, self.outer.child(self.around), self.body)
+        controls = [*self.names.controls, *(n for n in self.controls if n not in self.names.controls)]
+        if controls:
+            under = {n: lambda x, n=n: self.names_under(n).value(x) for n in controls}
+            self.around["@controls"] = ControlsV(under)
+            self.names.outer.names.update(self.around)
+
+    def names_under(self, name: str) -> Names:
+        """The names of the body where a control stands in the place of what it controls."""
+        if name not in self.under:
+            self.under[name] = self._names_under(self.names.controls.get(name) or self.controls[name])
+        return self.under[name]
+
+    def _names_under(self, stmt: ast.Binding) -> Names:
+        value = value_of(self.e, stmt, self.names.scope)
+        if not isinstance(value, ListV):
+            return self._with(stmt.name, value)
+        assert value.axis is not None
+        return Draws([self._with(stmt.name, item) for item in value.items], value.axis)
+
+    def _with(self, name: str, value: Value) -> Names:
+        """The names of the body with another value of one of them."""
+        if name in self.names.controls:
+            return Names(self.e, self.name, self.names.outer, self.body, {name: value})
+        return Names(self.e, self.name, self.again({name: value}).child(self.around), self.body)
+
+    def run(self) -> Experiment:
+        """Elaborate statement by statement, collecting what is refused."""
+        ctx, body = self.e.ctx, self.body
         self.declared_reports = {s.name for s in body if isinstance(s, ast.Report)}
-        for stmt in body:
-            try:
-                self._declare(stmt)
-            except MiError as err:
-                ctx.bag.extend(err.diagnostics)
         for stmt in body:
             try:
                 self._statement(stmt)
@@ -61,6 +91,8 @@ class Body:
                 ctx.bag.extend(err.diagnostics)
             except PoisonError:
                 pass
+            except Unroll as err:
+                ctx.bag.extend(cannot_unroll(err.sweep, stmt.span).diagnostics)
         if not self.sinks and not ctx.bag.errors:
             ctx.warn(
                 "MI0312",
@@ -70,85 +102,47 @@ class Body:
             )
         return Experiment(self.name, tuple(self.lets), tuple(self.sinks))
 
+    def under_controls(self, used: set[str]) -> list[Experiment]:
+        """The experiment once more under each control: those of its reports that come out otherwise."""
+        done = []
+        for name in {**self.names.controls, **self.controls}:
+            other = Body(self.e, f"{self.name}_under_{name}", self.outer, self.body)
+            other.names = self.names_under(name)
+            for stmt in self.body:
+                if isinstance(stmt, ast.Report):
+                    try:
+                        other._statement(stmt)
+                    except MiError as err:
+                        raise MiError(
+                            *(replace(d, notes=(*d.notes, self._here(name))) for d in err.diagnostics)
+                        ) from None
+            changed = differing(tuple(other.sinks), self.reports)
+            if changed:
+                used.add(name)
+                done.append(Experiment(other.name, (), changed))
+            elif name in self.names.controls:
+                raise refuse_unused({name: self.names.controls[name].span})
+        return done
+
+    def _here(self, name: str) -> Label:
+        """Where a control is written, for messages about what it does."""
+        stmt = self.names.controls.get(name) or self.controls[name]
+        return Label(stmt.span, "under this control")
+
     @property
     def _span(self):  # type: ignore[no-untyped-def]
         from midsl.source import NO_SPAN
 
         return NO_SPAN
 
-    def _declare(self, stmt: ast.Stmt) -> None:
-        if isinstance(stmt, ast.Binding):
-            self._name(stmt.name, lazy_binding(self.e, stmt, self.scope), stmt)
-        elif isinstance(stmt, ast.Sweep):
-            joint = self._joint(stmt, stmt.where) if stmt.where is not None else None
-            for clause in stmt.clauses:
-                self._name(clause.name, self._clause(clause, joint), clause)
-        elif isinstance(stmt, ast.Report) and stmt.value is not None:
-            value = stmt.value
-            self._name(
-                stmt.name,
-                Lazy(stmt.name, stmt.span, lambda: self.e.eval(value, self.scope), self.e.ctx),
-                stmt,
-            )
-
-    def _joint(self, stmt: ast.Sweep, where: ast.Expr) -> Callable[[], dict[str, Swept]]:
-        """The variables of a `sweep ... where`, worked out together once one of them is used."""
-        found: list[dict[str, Swept]] = []
-
-        def make() -> dict[str, Swept]:
-            if not found:
-                found.append({})  # who asks after a refusal hears no more of it
-                scope = self.scope.child({})
-                clauses = []
-                for c in stmt.clauses:
-                    clauses.append(elaborate_clause(self.e, c, scope))
-                    scope.names[c.name] = clauses[-1].alone.value
-                found[0] = joint_sweep(self.e, clauses, where, scope)
-            if not found[0]:
-                raise PoisonError
-            return found[0]
-
-        return make
-
-    def _clause(self, clause: ast.SweepClause, joint: Callable[[], dict[str, Swept]] | None) -> Lazy:
-        def make() -> Value:
-            swept = joint()[clause.name] if joint else elaborate_clause(self.e, clause, self.scope).alone
-            known = [s.sweep for s in self.swept.values()]
-            taken = {a.name: n for n, s in self.swept.items() for a in s.sweep.axes}
-            for axis in swept.sweep.axes if swept.sweep not in known else ():
-                if axis.name in taken:
-                    raise fail(
-                        "MI0313",
-                        f"`{clause.name}` and `{taken[axis.name]}` both add an axis `{axis.name}`",
-                        clause.span,
-                        label=f"a second `{axis.name}`",
-                        help=f"name them apart: `sweep {clause.name} in ... as dst`",
-                    )
-            self.swept[clause.name] = swept
-            return swept.value
-
-        lazy = self.sweeps[clause.name] = Lazy(clause.name, clause.span, make, self.e.ctx)
-        return lazy
-
-    def _name(self, name: str, value: Lazy, node: ast.Node) -> None:
-        if name in self.scope.names:
-            raise fail(
-                "MI0204",
-                f"`{name}` is defined twice in `{self.name}`",
-                node.span,
-                label="defined again here",
-                help="give one of the two another name",
-            )
-        self.scope.names[name] = value
-
     def _statement(self, stmt: ast.Stmt) -> None:
-        if isinstance(stmt, ast.Binding):
-            value = self.scope.find(stmt.name)
+        if isinstance(stmt, ast.Binding) and stmt.role != "control":
+            value = self.names.scope.find(stmt.name)
             if isinstance(value, (TensorV, RunV)):
                 self.lets.append((stmt.name, value.node))
         elif isinstance(stmt, ast.Sweep):
             for clause in stmt.clauses:
-                self.scope.find(clause.name)
+                self.names.scope.find(clause.name)
         elif isinstance(stmt, ast.Report):
             self._report(stmt)
         elif isinstance(stmt, ast.Expect):
@@ -166,14 +160,15 @@ class Body:
             )
 
     def _value(self, node: ast.Expr) -> Value:
-        return self.e.eval(node, self.scope)
+        return self.names.value(node)
 
     def _report(self, stmt: ast.Report) -> None:
         if stmt.name in self.reports:
             raise PoisonError  # said when its name was declared
         value = self._value(ast.Name(stmt.name, span=stmt.span))
         span = stmt.value.span if stmt.value is not None else stmt.span
-        if not isinstance(value, (TensorV, ConstV)):
+        along = isinstance(value, ListV) and value.axis is not None
+        if not isinstance(value, (TensorV, ConstV)) and not along:
             raise fail(
                 "MI0312",
                 "a report holds numbers",
@@ -201,7 +196,7 @@ class Body:
 
     def _report_where(self, where: ast.Expr, value: TensorV) -> ir.Node:
         """Which rows of a report there are: a truth value of some of its own axes."""
-        found = condition(self.e, where, self.scope, value.node)
+        found = condition(self.e, where, self.names.scope, value.node)
         join_axes([value.node, found.node], where.span)
         more = [str(a) for a in found.type.axes if a.name not in value.type.names]
         if more:
@@ -250,7 +245,7 @@ class Body:
     def _free_sweeps(self, node: ir.Node) -> tuple[ir.Sweep, ...]:
         """The sweeps that a value depends on, in the order written."""
         free = ir.sweeps_of(node)
-        written = [self.swept[n].sweep for n in self.sweeps if n in self.swept]
+        written = [s.sweep for s in self.names.swept_in_order()]
         return tuple(dict.fromkeys([s for s in written if s in free] + list(free)))
 
     def _expect(self, stmt: ast.Expect) -> None:
@@ -341,33 +336,55 @@ class Body:
         self.sinks.append(ir.Plot(self.name, kind, report, tuple(channels), type=SINK, span=stmt.span))
 
 
-def elaborate_experiment(e: Elaborator, decl: ast.Experiment, module: LoadedModule) -> Experiment | None:
-    """An experiment with a body, or a call of a `method`."""
+def elaborate_experiment(
+    e: Elaborator, decl: ast.Experiment, module: LoadedModule, used: set[str]
+) -> list[Experiment]:
+    """An experiment with a body, or a call of a `method`; then its re-runs under controls.
+
+    `used` takes the names of the controls of the file that changed something.
+    """
     try:
-        if decl.call is None:
-            return Body(e, decl.name, module.scope.child({})).run(decl.body)
-        call = decl.call
-        methods = {d.name: d for d in module.tree.decls if isinstance(d, ast.Method)}
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in methods):
-            raise fail(
-                "MI0306",
-                "an experiment is `= method(...)` of a method in this file",
-                call.span,
-                help=did_you_mean(getattr(getattr(call, "func", None), "id", ""), methods)
-                or "write `experiment name { ... }`, or declare the `method` that it calls",
-            )
-        method = methods[call.func.id]
-        signature = Signature(module.scope, method.generics, is_open=True)
-        args = bind(e, method.name, method.params, call, module.scope, signature)
-        return Body(e, decl.name, module.scope.child(args).child({})).run(method.body)
+        body, outer = _body(e, decl, module)
+        main = Body(
+            e, decl.name, outer(module.scope), body, module.controls, lambda v: outer(module.again(v))
+        )
+        done = [main.run()]
+        if not e.ctx.bag.errors:
+            done += main.under_controls(used)
+        return done
     except MiError as err:
         e.ctx.bag.extend(err.diagnostics)
     except PoisonError:
         pass
-    return None
+    return []
 
 
-def elaborate_test(e: Elaborator, decl: ast.Test, module: LoadedModule) -> Experiment | None:
+def _body(
+    e: Elaborator, decl: ast.Experiment, module: LoadedModule
+) -> tuple[tuple[ast.Stmt, ...], Callable[[Scope], Scope]]:
+    """The statements of an experiment, and the scope around them, given that of its file."""
+    if decl.call is None:
+        return decl.body, lambda scope: scope
+    call = decl.call
+    methods = {d.name: d for d in module.tree.decls if isinstance(d, ast.Method)}
+    if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in methods):
+        raise fail(
+            "MI0306",
+            "an experiment is `= method(...)` of a method in this file",
+            call.span,
+            help=did_you_mean(getattr(getattr(call, "func", None), "id", ""), methods)
+            or "write `experiment name { ... }`, or declare the `method` that it calls",
+        )
+    method = methods[call.func.id]
+
+    def outer(scope: Scope) -> Scope:
+        signature = Signature(scope, method.generics, is_open=True)
+        return scope.child(bind(e, method.name, method.params, call, scope, signature)).child({})
+
+    return method.body, outer
+
+
+def elaborate_test(e: Elaborator, decl: ast.Test, module: LoadedModule) -> list[Experiment]:
     """A `test` block: an experiment by the name of its title, which claims something (MI0316)."""
     try:
         if not any(isinstance(s, ast.Expect) for s in decl.body):
@@ -378,9 +395,9 @@ def elaborate_test(e: Elaborator, decl: ast.Test, module: LoadedModule) -> Exper
                 label="there is no `expect` in it",
                 help="say what must hold: `expect all(x ~= y)`",
             )
-        return Body(e, decl.title, module.scope.child({})).run(decl.body)
+        return [Body(e, decl.title, module.scope, decl.body).run()]
     except MiError as err:
         e.ctx.bag.extend(err.diagnostics)
     except PoisonError:
         pass
-    return None
+    return []

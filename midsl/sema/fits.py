@@ -13,6 +13,7 @@ from midsl.sema import tensors
 from midsl.sema.lenses import probe, with_fit
 from midsl.sema.runs import as_part
 from midsl.sema.sites import index_site, read
+from midsl.sema.unroll import need_literal
 from midsl.sema.values import (
     ConstV,
     FnV,
@@ -171,6 +172,7 @@ def _whole(record: RecordV, name: str, default: int, span: Span) -> int:
     if value is None:
         return default
     least = 0 if name in ("seed", "skip") else 1
+    need_literal(value)
     if not (isinstance(value, ConstV) and type(value.value) is int and value.value >= least):
         raise fail(
             "MI0301",

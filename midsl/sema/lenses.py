@@ -16,6 +16,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.crossing import with_self
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.tensors import as_tensor
+from midsl.sema.unroll import need_literal
 from midsl.sema.values import (
     AxisV,
     BuiltinV,
@@ -61,6 +62,7 @@ def params(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             record = arg.value
             continue
         value = e.eval(arg.value, scope)
+        need_literal(value)
         if arg.name is None or not (isinstance(value, ConstV) and type(value.value) is int):
             raise fail(
                 "MI0301",
@@ -184,6 +186,7 @@ def _draw(how: str):  # type: ignore[no-untyped-def]
                 settings.append(("unit", unit))
                 continue
             value = e.eval(arg.value, scope)
+            need_literal(value)
             if not (isinstance(value, ConstV) and type(value.value) in (int, float)):
                 raise fail(
                     "MI0301",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,6 +52,10 @@ class LoadedModule:
     tree: ast.Module
     scope: Scope
     std: bool
+    controls: dict[str, ast.Binding] = field(default_factory=dict)
+    """The `control` bindings, by the name that each replaces."""
+    again: Callable[[Mapping[str, Value | Lazy]], Scope] = field(default=lambda _: Scope({}))
+    """The names of the file once more, some of them standing for something else."""
 
 
 @dataclass
@@ -80,6 +85,16 @@ class Modules:
                     self.ctx.bag.extend(err.diagnostics)
                     for n in imp.names or (imp.alias or imp.path.split(".")[-1],):
                         scope.names[n] = Poison()
+            imported = dict(scope.names)
+
+            def again(instead: Mapping[str, Value | Lazy]) -> Scope:
+                other = Scope({**imported, **instead}, outer)
+                for decl in tree.decls:
+                    if getattr(decl, "name", None) not in instead:
+                        self._declare(decl, other, module)
+                return other
+
+            module.again = again
             for decl in tree.decls:
                 self._declare(decl, scope, module)
             if not std or len(self.busy) == 1:  # the library is known to be sound: it has tests
@@ -198,6 +213,9 @@ class Modules:
         value: Value | Lazy
         if isinstance(decl, ast.Alias):
             value = TypeV(decl.type, scope)
+        elif isinstance(decl, ast.Binding) and decl.role == "control":
+            module.controls[decl.name] = decl
+            return
         elif isinstance(decl, ast.Binding):
             value = lazy_binding(self.e, decl, scope)
         elif isinstance(decl, ast.Param):
@@ -245,13 +263,6 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
     """A binding of any role, elaborated when used; the role is checked against what came out."""
 
     def make() -> Value:
-        if b.role == "control":
-            raise fail(
-                "MI0601",
-                "not implemented: `control` bindings",
-                b.span,
-                help="write the control as an experiment of its own",
-            )
         if b.where is not None:
             raise fail(
                 "MI0601",

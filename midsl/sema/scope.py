@@ -78,6 +78,6 @@ class Scope:
         found: list[str] = []
         scope: Scope | None = self
         while scope is not None:
-            found += scope.names
+            found += (n for n in scope.names if not n.startswith("@"))
             scope = scope.parent
         return found

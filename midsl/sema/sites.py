@@ -10,6 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.tensors import narrowed
+from midsl.sema.unroll import need_literal
 from midsl.sema.values import (
     BlocksV,
     ColumnV,
@@ -88,6 +89,7 @@ def index_node(axis: str, value: Value, size: int | None, span: Span) -> ir.Node
             )
         items = []
         for item in value.items:
+            need_literal(item)
             if not (isinstance(item, ConstV) and type(item.value) is int):
                 raise fail(
                     "MI0301",
@@ -110,6 +112,7 @@ def index_node(axis: str, value: Value, size: int | None, span: Span) -> ir.Node
         return value.node
     if isinstance(value, TensorV) and isinstance(value.node, ir.Coord):
         return value.node
+    need_literal(value)
     raise fail(
         "MI0407",
         f"`{axis}` cannot be selected by a {value.kind}",

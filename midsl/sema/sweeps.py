@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
-from midsl.ir.types import Axis, Kind, PlainType, TensorType
+from midsl.ir.types import Axis, PlainType, TensorType
+from midsl.sema.clauses import DOMAIN, SWEEP, Clause, Swept, coord
+from midsl.sema.comprehend import members
 from midsl.sema.lenses import make_lens
+from midsl.sema.sweptlists import swept_list
 from midsl.sema.tensors import apply, as_tensor
 from midsl.sema.values import (
     BlocksV,
@@ -33,45 +36,6 @@ if TYPE_CHECKING:
     from midsl.sema.elaborate import Elaborator
     from midsl.sema.scope import Scope
 
-SWEEP = PlainType("Sweep")
-DOMAIN = PlainType("Domain")
-
-
-@dataclass(frozen=True)
-class Swept:
-    """A swept variable: the IR of the sweep and the value of its name."""
-
-    sweep: ir.Sweep
-    value: Value
-
-
-@dataclass(frozen=True)
-class Clause:
-    """What one clause walks, before it is known whether it is a sweep of its own or part of a joint one.
-
-    Attributes:
-        columns, axes, domain: as of `ir.Sweep`.
-        value: the variable's value in a sweep whose columns from a given one on are this clause's.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    axes: tuple[Axis, ...]
-    domain: ir.Node
-    value: Callable[[ir.Sweep, int], Value]
-    span: Span
-
-    @property
-    def sweep(self) -> ir.Sweep:
-        """The sweep over this clause alone."""
-        return ir.Sweep(self.name, self.columns, self.axes, self.domain, type=SWEEP, span=self.span)
-
-    @property
-    def alone(self) -> Swept:
-        """The variable of a sweep over this clause alone."""
-        sweep = self.sweep
-        return Swept(sweep, self.value(sweep, 0))
-
 
 def elaborate_clause(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Clause:
     """One clause ``name in source [as prefix]``."""
@@ -84,8 +48,10 @@ def elaborate_clause(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Cl
         return _sites(clause.name, prefix, source.members, span)
     if isinstance(source, ListV) and source.items and all(isinstance(i, SiteV) for i in source.items):
         return _sites(clause.name, prefix, tuple(i for i in source.items if isinstance(i, SiteV)), span)
-    if isinstance(source, (ListV, RangeV)):
-        return _values(clause.name, prefix, e.members(clause.source, scope), span)
+    if isinstance(source, ListV):
+        return swept_list(clause.name, prefix, source.items, clause.source)
+    if isinstance(source, RangeV):
+        return swept_list(clause.name, prefix, members(e, clause.source, scope), clause.source)
     if isinstance(source, BlocksV) and not source.path and source.layer is None:
         return _layers(clause.name, prefix, source, span)
     if isinstance(source, ViewV):
@@ -153,15 +119,11 @@ def _in_order(condition: TensorV, clauses: Sequence[Clause]) -> TensorV:
     if condition.type.names == order:
         return condition
     span = condition.node.span
-    here = [TensorV(_coord(c.sweep, 0, "int", span)) for c in clauses]
+    here = [TensorV(coord(c.sweep, 0, "int", span)) for c in clauses]
     every = [apply("eq", (x, x), span, kind="bool") for x in here]
     for x in (*every[1:], condition):
         every[0] = apply("and", (every[0], x), span, kind="bool")
     return every[0]
-
-
-def _coord(sweep: ir.Sweep, index: int, kind: Kind, span: Span) -> ir.Coord:
-    return ir.Coord(sweep, index, type=TensorType(kind, sweep.axes), span=span)
 
 
 def _named(site: ir.Site) -> list[str]:
@@ -215,13 +177,20 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Cl
 
     def member(sweep: ir.Sweep, at: int) -> Value:
         def index(a: str, i: ir.Node) -> ir.Node:
-            return _coord(sweep, at + names.index(a), "int", span) if a in starred else i
+            return coord(sweep, at + names.index(a), "int", span) if a in starred else i
 
+        return at_member(index)
+
+    def at_member(index: Callable[[str, ir.Node], ir.Node]) -> Value:
         site = first.site
         select = tuple((a, index(a, i)) for a, i in site.select)
         return replace(first, site=ir.Site(site.model, site.name, select, type=site.type, span=span))
 
-    return Clause(name, columns, axes, domain, member, span)
+    def pinned(point: tuple[ir.Scalar, ...]) -> Value:
+        where = dict(zip(names, point, strict=True))
+        return at_member(lambda a, i: ir.Const(where[a], span=span) if a in where else i)
+
+    return Clause(name, columns, axes, domain, member, span, pinned)
 
 
 def _axis(value: SiteV, name: str, prefix: str, var: str) -> Axis:
@@ -241,48 +210,6 @@ def _axis(value: SiteV, name: str, prefix: str, var: str) -> Axis:
     return Axis(prefix + name, owner, size, tuple(range(size)) if size is not None else None)
 
 
-def _values(name: str, prefix: str, items: tuple[Value, ...], span: Span) -> Clause:
-    if not items:
-        raise fail(
-            "MI0402",
-            "there is nothing to sweep over",
-            span,
-            label="an empty list",
-            help="list at least one value",
-        )
-    literals = []
-    for item in items:
-        if not isinstance(item, ConstV):
-            raise fail(
-                "MI0301",
-                "a swept list holds literals or sites",
-                span,
-                label=f"it holds a {item.kind}",
-                help="list numbers, strings or sites, or sweep a site with a star",
-            )
-        literals.append(item.value)
-    kinds = {type(v) for v in literals}
-    if kinds == {int, float}:
-        literals = [float(v) for v in literals]
-    elif len(kinds) > 1:
-        raise fail(
-            "MI0301",
-            "the items of a swept list are of one type",
-            span,
-            help="list numbers only, or strings only",
-        )
-    if len(set(literals)) < len(literals):
-        raise fail("MI0405", "one value stands twice in what is swept", span, help="leave one of the two out")
-    axis = Axis(prefix + name, f"sweep:{name}", len(literals), tuple(literals))
-    points = ir.Points(tuple((v,) for v in literals), type=DOMAIN, span=span)
-    kind: Kind = "int" if type(literals[0]) is int else "bool" if type(literals[0]) is bool else "float"
-
-    def value(sweep: ir.Sweep, at: int) -> Value:
-        return TensorV(_coord(sweep, at, kind, span))
-
-    return Clause(name, (prefix + name,), (axis,), points, value, span)
-
-
 def _layers(name: str, prefix: str, blocks: BlocksV, span: Span) -> Clause:
     size = blocks.model.sizes.get("layer")
     owner = blocks.model.owner + (f":{prefix}" if prefix else "")
@@ -293,9 +220,9 @@ def _layers(name: str, prefix: str, blocks: BlocksV, span: Span) -> Clause:
     )
 
     def value(sweep: ir.Sweep, at: int) -> Value:
-        return TensorV(_coord(sweep, at, "int", span))
+        return TensorV(coord(sweep, at, "int", span))
 
-    return Clause(name, (prefix + "layer",), (axis,), family, value, span)
+    return Clause(name, (prefix + "layer",), (axis,), family, value, span, lambda p: ConstV(p[0]))  # type: ignore[arg-type]
 
 
 def _lenses(name: str, prefix: str, lenses: LensesV, span: Span) -> Clause:
@@ -356,7 +283,7 @@ def _codes(name: str, prefix: str, view: ViewV, span: Span) -> Clause:
     points = ir.Points(tuple((i,) for i in chosen), type=DOMAIN, span=span)
 
     def feature(sweep: ir.Sweep, at: int) -> Value:
-        return replace(view, index=_coord(sweep, at, "int", span))
+        return replace(view, index=coord(sweep, at, "int", span))
 
     return Clause(name, (prefix + code.name,), (axis,), points, feature, span)
 
@@ -368,10 +295,10 @@ def _computed(name: str, prefix: str, top: TopV, span: Span) -> Clause:
 
     def value(sweep: ir.Sweep, at: int) -> Value:
         if found is None:
-            return TensorV(_coord(sweep, at, "int", span))
+            return TensorV(coord(sweep, at, "int", span))
         site = found.site
         select = tuple(
-            (a, _coord(sweep, at + score.index(a), "int", span) if isinstance(i, ir.Star) else i)
+            (a, coord(sweep, at + score.index(a), "int", span) if isinstance(i, ir.Star) else i)
             for a, i in site.select
         )
         return replace(

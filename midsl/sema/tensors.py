@@ -35,6 +35,8 @@ def as_tensor(value: Value, span: Span) -> TensorV:
         return value
     if isinstance(value, ConstV) and not isinstance(value.value, str):
         return const(value.value, span)
+    if isinstance(value, ListV) and value.axis is not None and value.items:
+        return stack([as_tensor(i, span) for i in value.items], value.axis, span)
     if isinstance(value, ListV) and value.items and all(isinstance(i, ConstV) for i in value.items):
         raise fail(
             "MI0301",
@@ -164,6 +166,30 @@ def apply(
     node = ir.Apply(op, tuple(v.node for v in args), attrs, type=TensorType(kind, axes, unit), span=span)
     site = _site(args)
     return TensorV(node, site)  # type: ignore[arg-type]
+
+
+def stack(items: Sequence[TensorV], axis: Axis, span: Span) -> TensorV:
+    """Values side by side along an axis; they share a unit (MI0305), and have not that axis yet (MI0313)."""
+    shared = join_axes([v.node for v in items], span)
+    if any(a.name == axis.name for a in shared):
+        raise fail(
+            "MI0313",
+            f"two axes of this value are called `{axis}`",
+            span,
+            help="give the variable another name",
+        )
+    units = {v.type.unit for v in items}
+    if len(units) > 1:
+        names = " and ".join(f"<{u}>" if u else "no unit" for u in sorted(units, key=str))
+        raise fail("MI0305", f"the values along `{axis}` are of different units", span, label=names)
+    kinds = {v.type.kind for v in items}
+    kind: Kind = next(iter(kinds)) if len(kinds) == 1 else "float"
+    if "bool" in kinds and len(kinds) > 1:
+        raise fail("MI0301", f"truth values and numbers along one axis `{axis}`", span)
+    attrs: tuple[tuple[str, ir.Json], ...] = (("axis", axis.name), ("labels", axis.labels))
+    t = TensorType(kind, (axis, *shared), next(iter(units)))
+    node = ir.Apply("stack", tuple(v.node for v in items), attrs, type=t, span=span)
+    return TensorV(node, _site(items))  # type: ignore[arg-type]
 
 
 def binary(op: str, left: Value, right: Value, span: Span) -> Value:

@@ -37,7 +37,10 @@ class ConstV(Value):
 
 @dataclass(frozen=True)
 class ListV(Value):
+    """A list; one that a comprehension made lies along the `axis` of its variable."""
+
     items: tuple[Value, ...]
+    axis: Axis | None = None
     kind = "list"
 
 
@@ -349,6 +352,26 @@ class Late(ir.Node):
     """A late-bound column inside a site's selection; gone once the site meets a run."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class VariousV(Value):
+    """One thing for each point of a sweep, where it is no tensor: models of several seeds."""
+
+    sweep: ir.Sweep
+    what: str
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return f"{self.what} for each `{self.sweep.name}`"
+
+
+@dataclass(frozen=True)
+class ControlsV(Value):
+    """The controls of an experiment: by the name that each replaces, its value for an expression."""
+
+    under: Mapping[str, Callable[[ast.Expr], Value]]
+    kind = "controls"
 
 
 @dataclass

@@ -1,0 +1,131 @@
+"""Comprehensions: ``[e for k in 1..=5 if k != 3]``. The variable is an axis of what comes of it.
+
+Where runs depend on the variable it is swept, so that they go together; else, and where a literal is needed,
+the items are worked out one by one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+from midsl.diagnostics.model import MiError, fail
+from midsl.ir import nodes as ir
+from midsl.ir.types import Axis, Kind, PlainType, TensorType
+from midsl.sema.unroll import Unroll
+from midsl.sema.values import ConstV, ListV, RangeV, TensorV, Value
+from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
+
+KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool"}
+
+
+def comprehension(e: Elaborator, node: ast.Comprehension, scope: Scope) -> Value:
+    """The list of its items, or one tensor with an axis for the variable."""
+    chosen, axis = _chosen(e, node, scope)
+    if not chosen:
+        return ListV(())
+    labels = axis.labels
+    first = e.eval(node.item, scope.child({node.var: chosen[0]}))
+    if isinstance(first, TensorV) and labels is not None and type(labels[0]) in KINDS and len(chosen) > 1:
+        swept = _swept(e, node, scope, axis)
+        if swept is not None and _runs_depend(swept, axis):
+            return swept
+    rest = [e.eval(node.item, scope.child({node.var: m})) for m in chosen[1:]]
+    return ListV((first, *rest), axis)
+
+
+def drawn(e: Elaborator, node: ast.Comprehension, scope: Scope) -> Value:
+    """What stands in a control: one tensor with its variable swept wherever that can be, else the list."""
+    _, axis = _chosen(e, node, scope)
+    if axis.labels is not None and type(axis.labels[0]) in KINDS:
+        swept = _swept(e, node, scope, axis)
+        if swept is not None:
+            return swept
+    return comprehension(e, node, scope)
+
+
+def _chosen(e: Elaborator, node: ast.Comprehension, scope: Scope) -> tuple[list[Value], Axis]:
+    """The members that the variable walks, and its axis."""
+    chosen = [m for m in members(e, node.source, scope) if _kept(e, node, m, scope)]
+    labels = _labels(chosen) if chosen else None
+    owner = f"each:{node.var}:{_digest(labels or len(chosen))}"
+    return chosen, Axis(node.var, owner, len(chosen), labels)
+
+
+def _runs_depend(value: TensorV, axis: Axis) -> bool:
+    """Whether some run is another one at each point along an axis."""
+    runs = (n for n in ir.walk(value.node) if isinstance(n, ir.Forward))
+    return any(axis in s.axes for r in runs for s in ir.sweeps_of(r))
+
+
+def members(e: Elaborator, node: ast.Expr, scope: Scope) -> tuple[Value, ...]:
+    """The items of a list or a closed range."""
+    source = e.eval(node, scope)
+    if isinstance(source, ListV):
+        return source.items
+    if isinstance(source, RangeV) and source.hi is not None:
+        every = range(source.lo or 0, source.hi, source.step)
+        e.ctx.spend(max(0, -(-(every.stop - every.start) // every.step)), node.span)
+        return tuple(ConstV(i) for i in every)
+    raise fail(
+        "MI0301",
+        "a list or a closed range is needed",
+        node.span,
+        label=f"this is a {source.kind}",
+        help="such as `[1, 2, 3]` or `0..4`",
+    )
+
+
+def _kept(e: Elaborator, node: ast.Comprehension, member: Value, scope: Scope) -> bool:
+    if node.where is None:
+        return True
+    keep = e.eval(node.where, scope.child({node.var: member}))
+    if not (isinstance(keep, ConstV) and isinstance(keep.value, bool)):
+        raise fail(
+            "MI0301",
+            "the condition of a comprehension must be known now",
+            node.where.span,
+            label=f"this is a {keep.kind}",
+            help="it may use the variable, numbers and strings; where it takes runs, sweep with `where`",
+        )
+    return keep.value
+
+
+def _labels(items: list[Value]) -> tuple[int | float | str | bool, ...] | None:
+    """The literals that items are, if they are different ones of one type."""
+    found = [i.value for i in items if isinstance(i, ConstV)]
+    if len(found) < len(items):
+        return None
+    if {type(v) for v in found} == {int, float}:
+        found = [float(v) for v in found]
+    alike = len({type(v) for v in found}) == 1 and len(set(found)) == len(found)
+    return tuple(found) if alike else None
+
+
+def _digest(labels: object) -> str:
+    return hashlib.blake2b(json.dumps(labels).encode(), digest_size=4).hexdigest()
+
+
+def _swept(e: Elaborator, node: ast.Comprehension, scope: Scope, axis: Axis) -> TensorV | None:
+    """The value with the variable swept; None if it is no tensor of it, or if it must be a literal."""
+    assert axis.labels is not None
+    span = node.source.span
+    points = ir.Points(tuple((v,) for v in axis.labels), type=PlainType("Domain"), span=span)
+    sweep = ir.Sweep(node.var, (node.var,), (axis,), points, type=PlainType("Sweep"), span=span)
+    t = TensorType(KINDS[type(axis.labels[0])], (axis,))
+    try:
+        value = e.eval(node.item, scope.child({node.var: TensorV(ir.Coord(sweep, 0, type=t, span=span))}))
+    except Unroll as err:
+        if err.sweep != sweep:
+            raise
+        return None
+    except MiError:  # what is wrong is told of the items one by one, if it is wrong of them too
+        return None
+    if not isinstance(value, TensorV) or sweep not in ir.sweeps_of(value.node):
+        return None
+    return value

@@ -1,0 +1,69 @@
+"""Where a swept variable must be a literal: the expression is worked out at each of its points.
+
+Most swept variables are coordinates: an expression that mentions one has a value for each point, and all
+points go through one graph. A seed, the size of a model, the end of a range of layers cannot be a coordinate.
+Whoever needs a literal there raises `Unroll`; the body of the experiment then works the expression out once
+for each point, with the point's own literal, and lays the values along the same axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from midsl.ir import nodes as ir
+from midsl.ir.types import Axis
+from midsl.sema.tensors import as_tensor, stack
+from midsl.sema.values import ConstV, ListV, Poison, PoisonError, TensorV, Value, VariousV
+from midsl.source import Span
+
+
+class Unroll(Exception):
+    """Raised where a literal is needed and a swept variable stands."""
+
+    def __init__(self, sweep: ir.Sweep) -> None:
+        super().__init__(sweep.name)
+        self.sweep = sweep
+
+
+def need_literal(value: Value) -> None:
+    """Ask for the points of a swept variable one by one, if that is what stands here."""
+    if isinstance(value, VariousV):
+        raise Unroll(value.sweep)
+    if isinstance(value, TensorV):
+        sweeps = ir.sweeps_of(value.node)
+        if sweeps and not any(isinstance(n, (ir.Read, ir.Grad)) for n in ir.walk(value.node)):
+            raise Unroll(sweeps[0])
+
+
+def side_by_side(values: Sequence[Value], axes: Sequence[Axis], sweep: ir.Sweep, span: Span) -> Value:
+    """Values at the points of a sweep, row-major: one tensor, or what is no tensor, one for each point."""
+    if any(isinstance(v, Poison) for v in values):
+        raise PoisonError
+    if not axes:
+        return values[0]
+    if not all(_is_tensor(v) for v in values):
+        return VariousV(sweep, values[0].kind)
+    tensors = [as_tensor(v, span) for v in values]
+    memo: dict[str, ir.Node] = {}
+    if len({meaning(t.node, memo) for t in tensors}) == 1:
+        return values[0]
+    row = len(values) // (axes[0].size or 1)
+    rows = [side_by_side(values[i : i + row], axes[1:], sweep, span) for i in range(0, len(values), row)]
+    return stack([as_tensor(r, span) for r in rows], axes[0], span)
+
+
+def meaning(node: ir.Node, memo: dict[str, ir.Node] | None = None) -> str:
+    """The identity of a value, whichever occurrences of its runs in the text it was made of."""
+
+    def settle(n: ir.Node) -> ir.Node:
+        if isinstance(n, ir.Forward) and n.origin:
+            return ir.Forward(n.model, n.data, n.edits, 0, type=n.type, span=n.span)
+        return n
+
+    return ir.rewrite(node, settle, memo).digest
+
+
+def _is_tensor(value: Value) -> bool:
+    if isinstance(value, ListV):
+        return value.axis is not None and all(map(_is_tensor, value.items))
+    return isinstance(value, TensorV) or (isinstance(value, ConstV) and not isinstance(value.value, str))
