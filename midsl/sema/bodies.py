@@ -178,7 +178,7 @@ class Names:
                 f"`{name}` is defined twice in `{self.name}`",
                 node.span,
                 label="defined again here",
-                help="give one of them another name",
+                help="give one of the two another name",
             )
         self.scope.names[name] = value
 

@@ -66,7 +66,10 @@ _OPTIMISERS = {
 
 BUILTIN_DOCS: dict[str, tuple[str, str]] = {
     **{n: (f"{n}(x: Float[..])", d) for n, d in _ELEMENT.items()},
-    **{n: (f"{n}(x: Float[..], {_OVER} = every axis, where: Bool[..])", d) for n, d in _REDUCE.items()},
+    **{
+        n: (f"{n}(x: Float[..], {_OVER} = every axis, where: Bool[..], by: Column)", d)
+        for n, d in _REDUCE.items()
+    },
     **{n: (f"{n}(x: Float[..], over: Axis)", d) for n, d in _AXIS.items()},
     **{n: (f"{n}(a: Float[..], b: Float[..], over: Axis)", d) for n, d in _TWO.items()},
     "minimum": ("minimum(a: Float[..], b: Float[..])", "The lesser of two values, element by element."),
@@ -156,6 +159,19 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "what is read and what is written, where these are two), or a number that depends on runs. `fit`: "
         "on, optim, steps or tokens, batch, seed, skip (positions at the start of each row), until (a loss); "
         "`{}` fits nothing.",
+    ),
+    "zip": (
+        "zip(a: List, b: List, ...)",
+        "Records of one item of each list, to sweep over: `sweep p in zip(layer: [0, 1], dose: [0.5, 1.0])`.",
+    ),
+    "iterate": (
+        "iterate(init: Any, fn: fn(Any, Int) -> Any, steps: Int)",
+        "A function applied to its own result, `steps` times; it may take the number of the step, too.",
+    ),
+    "control": (
+        "control(x: Any, of: Name)",
+        "What an expression comes to with a control in the place of what it controls. `of` says which, where "
+        "there are several.",
     ),
     "normal": (f"normal({_DRAWN})", f"Normal random numbers of mean 0 and variance 1. {_LAW}"),
     "uniform": (f"uniform({_DRAWN})", f"Random numbers from 0 up to 1. {_LAW}"),

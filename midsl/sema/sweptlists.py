@@ -22,7 +22,7 @@ def swept_list(name: str, prefix: str, items: tuple[Value, ...], written: ast.Ex
             "there is nothing to sweep over",
             span,
             label="an empty list",
-            help="name at least one value",
+            help="list at least one value",
         )
     if all(isinstance(i, ConstV) for i in items):
         return _literals(name, prefix, [i.value for i in items if isinstance(i, ConstV)], span)
@@ -145,5 +145,5 @@ def _uniform(values: list[Literal], span: Span) -> list[Literal]:
     if kinds == {int, float}:
         return [float(v) for v in values]
     if len(kinds) > 1:
-        raise fail("MI0301", "the items of a swept list are of one type", span, help="write them all alike")
+        raise fail("MI0301", "the items of a swept list are of one type", span, help="list numbers only, or strings only")
     return values
