@@ -11,14 +11,12 @@ from midsl.ir.types import Axis, TensorType
 from midsl.sema.arguments import Args
 from midsl.sema.calls import axis_names
 from midsl.sema.tensors import apply, as_tensor, find_axis
-from midsl.sema.values import AxisV, FnV, TensorV, Value
+from midsl.sema.values import AxisV, TensorV, Value
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
     from midsl.sema.elaborate import Elaborator
     from midsl.sema.scope import Scope
-
-MOST_STEPS = 1000
 
 
 def dot(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
@@ -155,21 +153,6 @@ def step(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     if width <= 0:
         raise fail("MI0301", "`width` is above 0", args.expr("width").span, help="such as `width: 0.01`")
     return apply("step", (args.tensor("x"),), node.span, attrs=(("width", width),))
-
-
-def iterate(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
-    """``iterate(start, fn (s) => .., steps: 8)``: the function of the function of .. of the start."""
-    args = Args(e, "iterate", node, scope, ("start", "next", "steps"))
-    state, following, steps = args.value("start"), args.value("next"), _count(args, "steps")
-    if not isinstance(following, FnV) or len(following.params) != 1:
-        help = "such as `iterate(x, fn (s) => 0.5 * s, steps: 8)`"
-        raise fail("MI0301", "`iterate` repeats a function of one value", args.expr("next").span, help=help)
-    if steps > MOST_STEPS:
-        help = f"at most {MOST_STEPS}: each step is written out"
-        raise fail("MI0314", "these are too many steps", args.expr("steps").span, help=help)
-    for _ in range(steps):
-        state = following.body(following.scope.child({following.params[0].name: state}))
-    return state
 
 
 def _count(args: Args, name: str) -> int:

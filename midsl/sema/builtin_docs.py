@@ -122,10 +122,6 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "step(x: Float[..], width: Float)",
         "1 where x is above 0, else 0; for gradients a ramp that is `width` wide.",
     ),
-    "iterate": (
-        "iterate(start: Any, next: fn(Any) -> Any, steps: Int)",
-        "A function applied again and again: `next` of `next` of .. `start`.",
-    ),
     "stored": (
         "stored(path: String, at: Site, from: Site = at, layer: Int, elsewhere: Bool = false)",
         "What a folder or file of a decomposition says (`kind`, `k`, ..), and its tensors as parameters. "

@@ -16,7 +16,6 @@ from midsl.sema.algebra import (
     dot,
     eigenvectors,
     group_max,
-    iterate,
     rename,
     solve,
     step,
@@ -27,18 +26,17 @@ from midsl.sema.controls import control
 from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.lenses import lens, params
-from midsl.sema.runs import as_part, except_
+from midsl.sema.runs import except_
 from midsl.sema.sites import read
 from midsl.sema.stored import stored
 from midsl.sema.subspaces import split_subspace
 from midsl.sema.sweptlists import zipped
 from midsl.sema.tensors import apply, as_tensor
+from midsl.sema.training import optimiser, train
 from midsl.sema.values import (
     BuiltinV,
     ConstV,
     FnV,
-    ModelV,
-    OptimV,
     RunV,
     SitesV,
     SiteV,
@@ -328,82 +326,6 @@ def _top(name: str) -> Callable[..., Value]:
     return call
 
 
-def _optimiser(name: str) -> Callable[..., Value]:
-    def call(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
-        defaults = OPTIMISERS[name]
-        args = Args(e, name, node, scope, tuple(defaults))
-        return OptimV(name, {k: float(args.literal(k, float, v)) for k, v in defaults.items()})  # type: ignore[arg-type]
-
-    return call
-
-
-def _train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
-    """``train(arch, on: d, minimise: fn (r) => ..., optim: adamw(), steps: n, batch: 64, seed: s)``."""
-    if any(a.name in ("keep", "until") for a in node.args):
-        raise fail(
-            "MI0601",
-            "not implemented: checkpoints of a training",
-            node.span,
-            help="train once for each number of steps: `train(..., steps: 100)`",
-        )
-    args = Args(e, "train", node, scope, ("model", "on", "minimise", "optim", "steps", "batch", "seed"))
-    model, loss_fn = args.value("model"), args.value("minimise")
-    if not isinstance(model, ModelV):
-        raise fail(
-            "MI0301",
-            "`train` starts from a model",
-            args.expr("model").span,
-            label=f"this is a {model.kind}",
-            help="such as `train(models.toy(layers: 2), on: text, ...)`",
-        )
-    part = as_part(e, args.value("on"), args.expr("on").span)
-    if not isinstance(loss_fn, FnV) or len(loss_fn.params) != 1:
-        raise fail(
-            "MI0301",
-            "`minimise` is a function of the run",
-            args.expr("minimise").span,
-            help="such as `fn (r) => mean(nll(r), over: pos)`",
-        )
-    optim = args.value("optim") if "optim" in args.given else OptimV("adamw", OPTIMISERS["adamw"])
-    if not isinstance(optim, OptimV):
-        raise fail(
-            "MI0301",
-            "`optim` is an optimiser",
-            args.expr("optim").span,
-            help="adam(...), adamw(...) or sgd(...)",
-        )
-    run = RunV(ir.Forward(model.node, part.node, (), 0, type=PlainType("Run"), span=node.span), model, part)
-    loss = as_tensor(
-        loss_fn.body(loss_fn.scope.child({loss_fn.params[0].name: run})), args.expr("minimise").span
-    )
-    loss = tensors.reduce("mean", loss, None, args.expr("minimise").span)
-    if any(isinstance(n, ir.Draw) for n in ir.walk(loss.node)):
-        raise fail(
-            "MI0601",
-            "not implemented: random values in what a training minimises",
-            args.expr("minimise").span,
-            help="a draw is a function of the example, and would be the same at every step",
-        )
-    options = (
-        ("optim", optim.name),
-        *optim.settings.items(),
-        ("steps", args.literal("steps", int)),
-        ("batch", args.literal("batch", int, 64)),
-        ("seed", args.literal("seed", int, 0)),
-    )
-    for name, value in options:
-        if name in ("steps", "batch") and isinstance(value, int) and value < 1:
-            raise fail(
-                "MI0301",
-                f"`{name}` is at least 1",
-                node.span,
-                help=f"write a larger number, or leave `{name}` out for its default",
-            )
-    return e.ctx.model(
-        ir.Train(model.node, part.node, loss.node, options, type=PlainType("Model"), span=node.span)
-    )
-
-
 def _zip(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     """``zip(layer: [1, 2], dose: [0.5, 1.0])``: records of one item of each list."""
     lists: dict[str, Value] = {}
@@ -431,9 +353,9 @@ def _iterate(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         )
     if steps < 0:
         raise fail("MI0301", "`steps` is at least 0", args.expr("steps").span, help="0 gives `init` itself")
-    for step in range(steps):
+    for i in range(steps):
         e.ctx.spend(1, node.span)
-        given = dict(zip((p.name for p in fn.params), (value, ConstV(step)), strict=False))
+        given = dict(zip((p.name for p in fn.params), (value, ConstV(i)), strict=False))
         value = fn.body(fn.scope.child(given))
     return value
 
@@ -447,16 +369,16 @@ BUILTINS: dict[str, BuiltinV] = {
         **{op: _along(op, unit, drops=False) for op, unit in ALONG.items()},
         **{op: _along(op, unit, drops=True) for op, unit in ACROSS.items()},
         **{name: _contract(name, op) for name, op in CONTRACT.items()},
-        **{name: _optimiser(name) for name in OPTIMISERS},
+        **{name: optimiser(name) for name in OPTIMISERS},
         "where": _where,
         "clamp": _clamp,
         "grad": _grad,
         "except": _except,
         "top_sites": _top("top_sites"),
         "top_index": _top("top_index"),
-        **{f.__name__: f for f in (dot, top_mask, group_max, rename, eigenvectors, solve, step, iterate)},
+        **{f.__name__: f for f in (dot, top_mask, group_max, rename, eigenvectors, solve, step)},
         "orthonormal": _along("orthonormal", None, drops=False),
-        "train": _train,
+        "train": train,
         "zip": _zip,
         "iterate": _iterate,
         "control": control,

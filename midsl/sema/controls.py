@@ -33,7 +33,8 @@ def value_of(e: Elaborator, stmt: ast.Binding, scope: Scope) -> Value:
             f"there is no `{stmt.name}` to control",
             stmt.name_span,
             label="a control has the name of the binding that it replaces",
-            help=did_you_mean(stmt.name, scope.all_names()),
+            help=did_you_mean(stmt.name, scope.all_names())
+            or "bind it first; the control stands in its place",
         )
     if isinstance(stmt.value, ast.Comprehension):
         return drawn(e, stmt.value, scope)
@@ -81,7 +82,7 @@ def control(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             f"nothing controls `{name}`",
             args.expr("of").span,
             label=f"controls: {', '.join(names)}",
-            help=did_you_mean(name, names),
+            help=did_you_mean(name, names) or f"say `of: {names[0]}`",
         )
     return known.under[name](args.expr("x"))
 

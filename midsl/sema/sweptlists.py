@@ -145,5 +145,10 @@ def _uniform(values: list[Literal], span: Span) -> list[Literal]:
     if kinds == {int, float}:
         return [float(v) for v in values]
     if len(kinds) > 1:
-        raise fail("MI0301", "the items of a swept list are of one type", span, help="list numbers only, or strings only")
+        raise fail(
+            "MI0301",
+            "the items of a swept list are of one type",
+            span,
+            help="list numbers only, or strings only",
+        )
     return values

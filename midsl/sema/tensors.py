@@ -178,14 +178,25 @@ def stack(items: Sequence[TensorV], axis: Axis, span: Span) -> TensorV:
             span,
             help="give the variable another name",
         )
-    units = {v.type.unit for v in items}
-    if len(units) > 1:
-        names = " and ".join(f"<{u}>" if u else "no unit" for u in sorted(units, key=str))
-        raise fail("MI0305", f"the values along `{axis}` are of different units", span, label=names)
     kinds = {v.type.kind for v in items}
+    units = {v.type.unit for v in items}
+    if len(units) > 1 and "bool" not in kinds:
+        names = " and ".join(f"<{u}>" if u else "no unit" for u in sorted(units, key=str))
+        raise fail(
+            "MI0305",
+            f"the values along `{axis}` are of different units",
+            span,
+            label=names,
+            help="divide each by a reference of its own unit first",
+        )
     kind: Kind = next(iter(kinds)) if len(kinds) == 1 else "float"
     if "bool" in kinds and len(kinds) > 1:
-        raise fail("MI0301", f"truth values and numbers along one axis `{axis}`", span)
+        raise fail(
+            "MI0301",
+            f"truth values and numbers along one axis `{axis}`",
+            span,
+            help="make them all numbers: `where(cond, 1.0, 0.0)`",
+        )
     attrs: tuple[tuple[str, ir.Json], ...] = (("axis", axis.name), ("labels", axis.labels))
     t = TensorType(kind, (axis, *shared), next(iter(units)))
     node = ir.Apply("stack", tuple(v.node for v in items), attrs, type=t, span=span)
