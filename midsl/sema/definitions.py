@@ -16,6 +16,7 @@ from midsl.graph.info import ModelInfo, SiteRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.agree import Signature
+from midsl.sema.calls import accept, argument
 from midsl.sema.context import Context
 from midsl.sema.facts import Facts
 from midsl.sema.scope import Scope
@@ -41,6 +42,7 @@ from midsl.syntax import ast
 
 if TYPE_CHECKING:
     from midsl.data.dataset import Dataset
+    from midsl.sema.elaborate import Elaborator
 
 CERTAIN = frozenset(
     {"MI0201", "MI0203", "MI0206", "MI0207", "MI0208", "MI0305", "MI0306", "MI0310", "MI0319"}
@@ -179,6 +181,27 @@ def _call(fn: FnV, stand: Standins) -> None:
         made.body(made.scope.child({p.name: stand.value(t, p.name) for p, t in types}))
 
 
+def _check_head(e: Elaborator, decl: ast.Fn | ast.Method, scope: Scope) -> None:
+    """The names, types and defaults of the parameters, and the type of the result."""
+    names: list[str] = list(decl.generics)
+    twice = next((n for n in names if names.count(n) > 1), None)
+    for p in decl.params:
+        twice = twice or (p.name if p.name in names else None)
+        names.append(p.name)
+        if twice is not None:
+            help = "give one of the two another name"
+            raise fail(
+                "MI0204", f"`{decl.name}` has `{twice}` twice", p.span, label="named again here", help=help
+            )
+        check_names(p.type, scope)
+    if isinstance(decl, ast.Fn):
+        check_names(decl.returns, scope)
+    for p in decl.params:
+        if p.default is not None:
+            value = argument(e, p.default, p.type, scope)
+            accept(value, p, decl.name, p.default.span, Signature(scope, decl.generics, is_open=True))
+
+
 def _circular(alias: ast.Alias, scope: Scope) -> bool:
     """Whether an alias leads back to itself by names alone."""
     seen: set[str] = set()
@@ -191,8 +214,9 @@ def _circular(alias: ast.Alias, scope: Scope) -> bool:
     return False
 
 
-def check_module(ctx: Context, tree: ast.Module, scope: Scope) -> None:
+def check_module(e: Elaborator, tree: ast.Module, scope: Scope) -> None:
     """All types that a file writes, and all functions that it defines."""
+    ctx = e.ctx
     for decl in tree.decls:
         if isinstance(decl, ast.Alias) and _circular(decl, scope):
             err = fail(
@@ -207,27 +231,25 @@ def check_module(ctx: Context, tree: ast.Module, scope: Scope) -> None:
     facts, ctx.facts = ctx.facts, _WithAny(ctx.facts)
     ctx.parts[PART.node.digest] = PART
     try:
-        _check_types(ctx, tree, scope)
+        _check_types(e, tree, scope)
     finally:
         ctx.facts = facts
         del ctx.parts[PART.node.digest]
 
 
-def _check_types(ctx: Context, tree: ast.Module, scope: Scope) -> None:
-    stand: Standins | None = None
+def _check_types(e: Elaborator, tree: ast.Module, scope: Scope) -> None:
+    ctx, stand = e.ctx, None
     for decl in tree.decls:
-        types: list[ast.Type] = []
-        if isinstance(decl, (ast.Fn, ast.Method)):
-            types += [p.type for p in decl.params]
-        if isinstance(decl, ast.Fn):
-            types.append(decl.returns)
-        if isinstance(decl, ast.Alias):
-            types.append(decl.type)
         try:
-            for t in types:
-                check_names(t, scope)
+            if isinstance(decl, ast.Alias):
+                check_names(decl.type, scope)
+            if isinstance(decl, (ast.Fn, ast.Method)):
+                _check_head(e, decl, scope)
         except MiError as err:
             ctx.bag.extend(err.diagnostics)
+            ctx.refused.add(decl.span)
+            continue
+        except PoisonError:
             continue
         fn = scope.names.get(decl.name) if isinstance(decl, ast.Fn) else None
         if isinstance(fn, FnV):

@@ -98,7 +98,7 @@ class Modules:
             for decl in tree.decls:
                 self._declare(decl, scope, module)
             if not std or len(self.busy) == 1:  # the library is known to be sound: it has tests
-                check_module(self.ctx, tree, scope)
+                check_module(self.e, tree, scope)
         finally:
             self.busy.pop()
         return module
