@@ -1,4 +1,4 @@
-"""Commands about what runs left: `sql`, `ls`, `show`, `diff`, `export`. None of them runs anything."""
+"""Commands about what runs left: `sql`, `ls`, `show`, `diff`, `export`, `report`. None runs anything."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from midsl.cli_common import STORE, json_option, reporting, show_diagnostics
+from midsl.diagnostics.model import Diagnostic
 
 if TYPE_CHECKING:
     from midsl.store.export import Format
@@ -148,4 +149,42 @@ def export(
             click.echo(file)
 
 
-RESULTS: tuple[click.Command, ...] = (sql, ls, show, diff, export)
+@click.command()
+@click.argument("run", default="latest")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The file; default `SPEC-ID.html`.")
+@STORE
+@json_option
+@reporting
+def report(run: str, out: Path | None, store: Path, as_json: bool) -> None:
+    """Write a run as one page of HTML that fetches nothing; runs are named as for `midsl show`."""
+    from midsl.ide.pygments_lexer import highlight_styles, highlighted
+    from midsl.show.page import page
+    from midsl.show.svg import can_draw
+    from midsl.store.db import Store
+    from midsl.store.lock import write_text
+    from midsl.store.runs import find_run
+
+    with Store(store).reading() as (con, notes):
+        show_diagnostics(notes, False)
+        found = find_run(con, run)
+        text = page(found, highlighted, highlight_styles())
+        file = out or Path(f"{found.row['spec_name']}-{found.row['run_uuid'][-8:]}.html")
+        undrawn = bool(found.plots) and not can_draw()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, text)
+    if undrawn:
+        show_diagnostics([not_drawn()], False)
+    click.echo(json.dumps({"file": str(file), "drawn": not undrawn}, indent=1) if as_json else file)
+
+
+def not_drawn() -> Diagnostic:
+    """The warning that a page has no pictures."""
+    return Diagnostic(
+        "MI0808",
+        "plots are not drawn: that needs vl-convert-python",
+        help='pip install "midsl[plot]", and write the page again',
+        severity="warning",
+    )
+
+
+RESULTS: tuple[click.Command, ...] = (sql, ls, show, diff, export, report)

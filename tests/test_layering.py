@@ -43,7 +43,7 @@ LAYERS: dict[str, set[str]] = {
     "fit": {*FRONT, "artefacts", "ops"},
     "oracle": {*FRONT, "data", "graph", "ops"},
     "store": {*BASE, "diagnostics"},
-    "show": {*BASE, "diagnostics", "store"},
+    "show": {*BASE, "diagnostics", "store", "ir"},
     "plan": {
         *FRONT,
         "sema",

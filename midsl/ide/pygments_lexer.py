@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
 from pygments.lexer import RegexLexer, bygroups, words
 from pygments.token import Comment, Keyword, Name, Number, Operator, Punctuation, String, Text
 
@@ -47,3 +49,15 @@ class MiLexer(RegexLexer):  # type: ignore[misc]
             (r"[()\[\]{},:.]", Punctuation),
         ]
     }
+
+
+def highlighted(text: str) -> str:
+    """A spec's text as HTML: words in spans whose classes `highlight_styles` colours."""
+    return str(highlight(text, MiLexer(), HtmlFormatter(nowrap=True)))
+
+
+def highlight_styles() -> tuple[str, str]:
+    """CSS of those classes, for a light page and for a dark one."""
+    light, dark = (HtmlFormatter(style=s).get_style_defs("pre code") for s in ("default", "native"))
+    keep = "pre code, pre code .err { background: none; border: none; }"
+    return light + keep, dark + keep

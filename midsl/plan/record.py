@@ -19,10 +19,11 @@ from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
 from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
 from midsl.plan.explain import Explanation, explain, si
+from midsl.plan.plots import drawn
 from midsl.plan.reuse import reuse_from
 from midsl.plan.speed import shown
 from midsl.show.results import PlotOf, render_results, sql_hint
-from midsl.show.vega import to_json, vega
+from midsl.show.vega import to_json
 from midsl.store.db import Store
 from midsl.store.record import (
     DatasetRecord,
@@ -59,7 +60,7 @@ def run_and_store(
         fresh, told = list(compiled.bag)[told:], len(compiled.bag)
         plots = [
             Artifact(
-                "plot", f"{p.experiment}.{p.kind}.{t.report}", text=to_json(vega(p.kind, t, dict(p.channels)))
+                "plot", f"{p.experiment}.{p.kind}.{t.report}", text=to_json(drawn(p, t, compiled.binder))
             )
             for p, t in stage.plots
         ]

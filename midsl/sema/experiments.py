@@ -10,13 +10,13 @@ from midsl.diagnostics.model import Label, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import RESERVED_COLUMNS, Experiment, key_columns
-from midsl.ir.types import PlainType
 from midsl.sema.agree import Signature
 from midsl.sema.bodies import Draws, Names, cannot_unroll
 from midsl.sema.calls import bind
 from midsl.sema.controls import differing, refuse_unused, value_of
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.modules import LoadedModule
+from midsl.sema.plots import SINK, elaborate_plot
 from midsl.sema.scope import Lazy, Scope
 from midsl.sema.tensors import as_tensor, join_axes
 from midsl.sema.unroll import Unroll
@@ -24,12 +24,9 @@ from midsl.sema.values import ConstV, ControlsV, ListV, PoisonError, RunV, Tenso
 from midsl.sema.where import condition
 from midsl.syntax import ast
 
-PLOT_KINDS = ("heatmap", "line", "bar", "scatter", "histogram")
-CHANNELS = ("x", "y", "color", "facet")
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 BESIDE = "lengths"
 """What a saved tensor may be called, and what stands beside it in its file."""
-SINK = PlainType("Sink")
 
 
 @dataclass
@@ -148,7 +145,7 @@ class Body:
         elif isinstance(stmt, ast.Expect):
             self._expect(stmt)
         elif isinstance(stmt, ast.Plot):
-            self._plot(stmt)
+            self.sinks.append(elaborate_plot(self.name, stmt, self.reports, self.declared_reports))
         elif isinstance(stmt, ast.Save):
             self._save(stmt)
         elif isinstance(stmt, ast.Plan):
@@ -271,69 +268,6 @@ class Body:
         self.sinks.append(
             ir.Expect(self.name, tensor.node, stmt.message or "", span.text, type=SINK, span=stmt.span)
         )
-
-    def _plot(self, stmt: ast.Plot) -> None:
-        call = stmt.value
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)):
-            raise fail(
-                "MI0301",
-                "a plot is written `plot kind(value, x: axis, ...)`",
-                stmt.span,
-                help="such as `plot heatmap(effect, x: head, y: layer)`",
-            )
-        kind = call.func.id
-        if kind not in PLOT_KINDS:
-            known = f"kinds: {', '.join(PLOT_KINDS)}"
-            raise fail(
-                "MI0201",
-                f"unknown plot kind `{kind}`",
-                call.func.span,
-                label=known,
-                help=did_you_mean(kind, PLOT_KINDS) or "such as `plot heatmap(effect, x: head, y: layer)`",
-            )
-        first = call.args[0] if call.args else None
-        if (
-            first is None
-            or first.name is not None
-            or not isinstance(first.value, ast.Name)
-            or first.value.id not in self.reports
-        ):
-            if (
-                first is not None
-                and isinstance(first.value, ast.Name)
-                and first.value.id in self.declared_reports
-            ):
-                raise PoisonError  # that report was refused already
-            raise fail(
-                "MI0312",
-                "a plot shows a report of this experiment",
-                stmt.span,
-                help="report the value first, then `plot " + kind + "(name, x: axis)`",
-            )
-        report = self.reports[first.value.id]
-        columns = key_columns(report)
-        channels = []
-        for arg in call.args[1:]:
-            if arg.name is None or arg.name not in CHANNELS:
-                raise fail(
-                    "MI0206",
-                    f"a plot has no channel `{arg.name or '?'}`",
-                    arg.span,
-                    label=f"channels: {', '.join(CHANNELS)}",
-                    help=did_you_mean(arg.name or "", CHANNELS)
-                    or f"such as `{CHANNELS[0]}: {(*columns, 'value')[0]}`",
-                )
-            column = arg.value.id if isinstance(arg.value, ast.Name) else ""
-            if column not in (*columns, "value"):
-                raise fail(
-                    "MI0302",
-                    f"the report has no column `{column or arg.value.span.text}`",
-                    arg.value.span,
-                    label=f"columns: {', '.join(columns)}",
-                    help=did_you_mean(column, columns) or f"columns: {', '.join((*columns, 'value'))}",
-                )
-            channels.append((arg.name, column))
-        self.sinks.append(ir.Plot(self.name, kind, report, tuple(channels), type=SINK, span=stmt.span))
 
 
 def elaborate_experiment(

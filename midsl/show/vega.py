@@ -8,34 +8,34 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from midsl.diagnostics.model import fail
+from midsl.ir.plots import PLOTS
 from midsl.show.heatmap import pick_axes
 from midsl.show.table import is_number
 from midsl.store.rows import ResultTable
 
 Json = dict[str, Any]
+TEXT = "text of the token"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v5.json"  # a name; drawing fetches nothing from it
 
-CHANNELS: dict[str, frozenset[str]] = {
-    "heatmap": frozenset({"x", "y", "color", "facet"}),
-    "line": frozenset({"x", "y", "color", "facet"}),
-    "bar": frozenset({"x", "y", "color", "facet"}),
-    "scatter": frozenset({"x", "y", "color", "facet"}),
-    "histogram": frozenset({"x", "color", "facet"}),
-}
-"""Kinds of plots and the channels each takes."""
 
-
-def vega(kind: str, table: ResultTable, channels: Mapping[str, str] | None = None) -> Json:
+def vega(
+    kind: str,
+    table: ResultTable,
+    channels: Mapping[str, str] | None = None,
+    texts: Sequence[str] | None = None,
+) -> Json:
     """Return the specification of one plot of a report.
 
     Args:
-        kind: heatmap, line, bar, scatter or histogram.
+        kind: one of `PLOTS`.
+        texts: of `tokens` only: what stands at each row's position.
         channels: channel -> column (a key, `value`, `n` or `se`); what is missing is chosen: keys
             for x (and y of a heatmap), `value` for what is drawn over them.
 
@@ -43,16 +43,21 @@ def vega(kind: str, table: ResultTable, channels: Mapping[str, str] | None = Non
         MI0206: no such kind or channel. MI0205: the report has no such column, or too few keys.
     """
     channels = dict(channels or {})
-    if kind not in CHANNELS:
-        raise fail("MI0206", f"there is no plot `{kind}`", help=f"plots are: {', '.join(CHANNELS)}")
+    if kind not in PLOTS:
+        raise fail("MI0206", f"there is no plot `{kind}`", help=f"plots are: {', '.join(PLOTS)}")
     for channel, column in channels.items():
-        if channel not in CHANNELS[kind]:
-            known = ", ".join(sorted(CHANNELS[kind]))
+        if channel not in PLOTS[kind]:
+            known = ", ".join(PLOTS[kind])
             raise fail("MI0206", f"`{kind}` has no channel `{channel}`", help=f"its channels are: {known}")
         if column not in table.columns:
             has = ", ".join(table.columns)
             raise fail("MI0205", f"`{table.title}` has no column `{column}`", help=f"it has: {has}")
-    spec: Json = {"$schema": SCHEMA, "title": _title(table), "data": {"values": _values(table)}}
+    values = _values(table)
+    if kind == "tokens":
+        if texts is None:
+            raise fail("MI0206", f"`{table.title}` does not say which tokens its rows stand for")
+        values = [row | {TEXT: text} for row, text in zip(values, texts, strict=True)]
+    spec: Json = {"$schema": SCHEMA, "title": _title(table), "data": {"values": values}}
     spec["usermeta"] = {"midsl": {"kind": kind, "report": table.title, "channels": dict(channels)}}
     facet = channels.pop("facet", None)
     view = _KINDS[kind](table, channels)
@@ -112,18 +117,21 @@ def _heatmap(table: ResultTable, channels: dict[str, str]) -> Json:
     x, y = pick_axes(table, channels.get("x"), channels.get("y"))
     color = channels.get("color", "value")
     numbers = table.value if color == "value" else np.asarray(_column(table, color))
-    finite = np.abs(numbers[np.isfinite(numbers)])
-    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-    # An explicit symmetric domain: `domainMid` is ignored when all values have one sign.
-    scale = {"scheme": "redblue", "reverse": True, "domain": [-top, top]}
     encoding = {
         "x": _axis(table, x) | {"axis": {"labelAngle": 0}},
-        "color": _field(table, color, "quantitative", scale=scale),
+        "color": _field(table, color, "quantitative", scale=_around_zero(numbers)),
         "tooltip": _tooltip(table),
     }
     if y is not None:
         encoding["y"] = _axis(table, y)
     return {"mark": {"type": "rect"}, "encoding": encoding, "width": {"step": 20}, "height": {"step": 20}}
+
+
+def _around_zero(numbers: NDArray[np.float64]) -> Json:
+    """A scale of colours that is symmetric; the domain is said, for `domainMid` is ignored at one sign."""
+    finite = np.abs(numbers[np.isfinite(numbers)])
+    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    return {"scheme": "redblue", "reverse": True, "domain": [-top, top]}
 
 
 def _column(table: ResultTable, column: str) -> list[Any]:
@@ -198,10 +206,48 @@ def _histogram(table: ResultTable, channels: dict[str, str]) -> Json:
     return {"mark": {"type": "bar"}, "encoding": encoding}
 
 
+def _strip(table: ResultTable, channels: dict[str, str]) -> Json:
+    c = _over_a_key(table, channels)
+    encoding: Json = {"x": _axis(table, c["x"]), "y": _field(table, c["y"]), "tooltip": _tooltip(table)}
+    if "color" in channels:
+        encoding["color"] = _axis(table, c["color"])
+    return {"mark": {"type": "tick", "thickness": 2}, "encoding": encoding, "width": {"step": 24}}
+
+
+def _hist2d(table: ResultTable, channels: dict[str, str]) -> Json:
+    c = _over_a_key(table, channels)
+    count = {"aggregate": "count", "type": "quantitative", "title": "rows", "scale": {"scheme": "blues"}}
+    x, y = (
+        _axis(table, column)
+        if _type(table, column) == "nominal"
+        else _field(table, column, bin={"maxbins": 30})
+        for column in (c["x"], c["y"])
+    )
+    encoding = {"x": x, "y": y, "color": count}
+    return {"mark": {"type": "rect"}, "encoding": encoding}
+
+
+def _tokens(table: ResultTable, channels: dict[str, str]) -> Json:
+    """A line of text for each example, each token on the colour of its value."""
+    shared: Json = {"x": _axis(table, "pos"), "y": _axis(table, "example")}
+    color = _field(table, "value", "quantitative", scale=_around_zero(table.value))
+    # Words stand on colours of their own, light ones but at the ends of the scale.
+    word = {"field": TEXT, "type": "nominal"}
+    tooltip = [*_tooltip(table), word]
+    layers = [
+        {"mark": {"type": "rect"}, "encoding": {"color": color, "tooltip": tooltip}},
+        {"mark": {"type": "text", "fontSize": 10, "color": "black"}, "encoding": {"text": word}},
+    ]
+    return {"layer": layers, "encoding": shared, "width": {"step": 56}, "height": {"step": 18}}
+
+
 _KINDS: dict[str, Callable[[ResultTable, dict[str, str]], Json]] = {
     "heatmap": _heatmap,
     "line": _line,
     "bar": _bar,
     "scatter": _scatter,
     "histogram": _histogram,
+    "strip": _strip,
+    "hist2d": _hist2d,
+    "tokens": _tokens,
 }

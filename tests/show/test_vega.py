@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from midsl.diagnostics.model import MiError
-from midsl.show.vega import CHANNELS, to_json, vega
+from midsl.ir.plots import PLOTS
+from midsl.show.vega import TEXT, to_json, vega
 from midsl.store.rows import Key, ResultTable
 
-MARKS = {"rect", "line", "bar", "point", "errorbar"}
+MARKS = {"rect", "line", "bar", "point", "errorbar", "tick"}
 
 
 def report(se: float = float("nan")) -> ResultTable:
@@ -30,7 +31,7 @@ def views(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return view.get("layer", [view])  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("kind", CHANNELS)
+@pytest.mark.parametrize("kind", sorted(set(PLOTS) - {"tokens"}))
 @pytest.mark.parametrize("se", [float("nan"), 0.25])
 @pytest.mark.parametrize("facet", [{}, {"facet": "part"}])
 def test_every_kind_is_whole(kind: str, se: float, facet: dict[str, str]) -> None:
@@ -96,16 +97,36 @@ def test_a_dot_in_a_name_is_no_path() -> None:
         ("line", {"size": "n"}, "MI0206"),
         ("line", {"x": "pos"}, "MI0205"),
         ("heatmap", {"x": "value"}, "MI0205"),
+        ("tokens", {}, "MI0206"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(kind: str, channels: dict[str, str], code: str) -> None:
     with pytest.raises(MiError) as error:
         vega(kind, report(), channels)
     assert error.value.diagnostics[0].code == code
-    assert error.value.diagnostics[0].help
+    assert error.value.diagnostics[0].help or kind == "tokens"
 
 
-@pytest.mark.parametrize("kind", sorted(set(CHANNELS) - {"histogram"}))
+@pytest.mark.parametrize("kind", sorted(set(PLOTS) - {"histogram"}))
 def test_a_single_value_has_no_axis(kind: str) -> None:
     with pytest.raises(MiError):
         vega(kind, ResultTable("e", "r", {}, np.ones(1), np.ones(1, int), np.ones(1)))
+
+
+def test_tokens_stand_on_the_colours_of_their_values() -> None:
+    keys: dict[str, list[Key]] = {"example": [0, 0, 1, 1], "pos": [0, 1, 0, 1]}
+    table = ResultTable("e", "r", keys, np.array([0.5, -2.0, np.nan, 1.0]), np.ones(4, int), np.ones(4))
+    spec = vega("tokens", table, {}, ["The", " cat", "The", " dog"])
+    assert [row[TEXT] for row in spec["data"]["values"]] == ["The", " cat", "The", " dog"]
+    rect, text = views(spec)
+    assert rect["encoding"]["color"]["scale"]["domain"] == [-2.0, 2.0]
+    assert text["mark"]["type"] == "text" and text["encoding"]["text"]["field"] == TEXT
+    assert spec["encoding"]["x"]["field"] == "pos" and spec["encoding"]["y"]["field"] == "example"
+
+
+def test_bins_and_strips() -> None:
+    encoding = vega("hist2d", report(), {"x": "n"})["encoding"]
+    assert "bin" in encoding["x"] and "bin" in encoding["y"] and encoding["y"]["field"] == "value"
+    assert "bin" not in vega("hist2d", report(), {"x": "part"})["encoding"]["x"], "words have no bins"
+    strip = vega("strip", report(), {"x": "part", "color": "layer"})
+    assert strip["encoding"]["x"]["type"] == "nominal" and strip["encoding"]["color"]["field"] == "layer"

@@ -1,0 +1,34 @@
+"""Plots of a spec as specifications for drawing, with the words that a plot of tokens needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from midsl.ir import nodes as ir
+from midsl.ir.program import left_axes
+from midsl.plan.bind import Binder, start_of
+from midsl.plan.inputs import owner_of
+from midsl.show.vega import vega
+from midsl.store.rows import ResultTable
+
+
+def drawn(plot: ir.Plot, table: ResultTable, binder: Binder) -> dict[str, Any]:
+    """Return the Vega-Lite specification of a plot."""
+    texts = token_texts(plot.value, table, binder) if plot.kind == "tokens" else None
+    return vega(plot.kind, table, dict(plot.channels), texts)
+
+
+def token_texts(report: ir.Node, table: ResultTable, binder: Binder) -> list[str]:
+    """Return the token at each row's example and position: of the first data that the value reads there."""
+    assert isinstance(report, ir.Report)
+    owner = next(a.owner for a in left_axes(report) if a.name == "pos")
+    inside = list(ir.walk(report.value))
+    node = next(n for n in inside if isinstance(n, ir.Part) and owner_of(n) == owner)
+    tokens = binder.part(node).tokens
+    at = (np.asarray(table.keys[k], dtype=np.int64) for k in ("example", "pos"))
+    ids = tokens[tuple(at)].tolist()
+    model = next((n.model for n in inside if isinstance(n, ir.Forward) and n.data == node), None)
+    tokenizer = binder.loaded(start_of(model)).tokenizer if model is not None else None
+    return [tokenizer.token(i) if tokenizer is not None else str(i) for i in ids]
