@@ -102,11 +102,22 @@ class Extern(Node):
 
 @dataclass(frozen=True, eq=False)
 class Part(Node):
-    """What a run runs on: one side (`clean`, `corrupt`, or "" if there is one) of one split ("" = all)."""
+    """What a run runs on: one side (`clean`, `corrupt`, or "" if there is one) of one split ("" = all).
+
+    `where` (Bool[batch], of the same rows without it) says which rows count, and `chosen` is its name: passes
+    may write a condition otherwise, and it chooses the same rows.
+    """
 
     data: Node
     side: str = ""
     split: str = ""
+    where: Node | None = None
+    chosen: str = ""
+
+    @property
+    def owner(self) -> str:
+        """What the part's `batch` and `pos` belong to; its sides share them."""
+        return f"{self.data.digest}/{self.split}" + (f"/{self.chosen}" if self.chosen else "")
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,7 +47,7 @@ class Oracle:
     ) -> None:
         self.inputs = inputs
         self.domains = Domains(inputs, domains or {}, tolerance, self.table)
-        self.rows = Rows(inputs, self.domains.under)
+        self.rows = Rows(inputs, self.domains.under, self.value)
         self.memo: Memo[NT] = Memo()
         self.runs: Memo[dict[Address, NT]] = Memo()
         self.wanted: dict[str, set[ir.Site]] = {}

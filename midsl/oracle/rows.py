@@ -37,15 +37,20 @@ def over_data(axes: Iterable[str]) -> bool:
 class Rows:
     """Validity of elements of values, given the data parts that the sinks mention."""
 
-    def __init__(self, inputs: Inputs, points_under: Callable[[ir.Reduce, Point], Iterable[Point]]) -> None:
-        self.inputs = inputs
+    def __init__(
+        self,
+        inputs: Inputs,
+        points_under: Callable[[ir.Reduce, Point], Iterable[Point]],
+        value: Callable[[ir.Node, Point], NT],
+    ) -> None:
+        self.inputs, self.value = inputs, value
         self.points_under = points_under
         self.nodes: dict[str, dict[str, ir.Part]] = {}
         self.memo: dict[tuple[str, tuple[object, ...]], Usable] = {}
 
     def register(self, node: ir.Part) -> None:
         """Make a part known as an owner of axes."""
-        self.nodes.setdefault(f"{node.data.digest}/{node.split}", {})[node.digest] = node
+        self.nodes.setdefault(node.owner, {})[node.digest] = node
 
     def part(self, owner: str, span: str = "") -> Part | None:
         """The data that an axis belongs to, of the sides the one that has the Span column `span`."""
@@ -86,6 +91,8 @@ class Rows:
     def _usable(self, node: ir.Node, point: Point) -> Usable:
         if isinstance(node, (ir.Sweep, ir.Coord, ir.Train, ir.Model, ir.Data)):
             return {}
+        if isinstance(node, ir.Part):
+            return self._chosen(node)
         if isinstance(node, ir.Reduce):
             return self._reduced(node, point)
         found: Usable = {}
@@ -122,12 +129,21 @@ class Rows:
         gone = {a.owner for a in node.axes if a.name == "batch"}
         return {owner: rows for owner, rows in result.items() if owner not in gone}
 
+    def _chosen(self, node: ir.Part) -> Usable:
+        """The rows of a part that count."""
+        if node.where is None:
+            return {}
+        holds = self.value(node.where, {}).data.numpy()
+        for rows in self.usable(node.where, {}).values():
+            holds = holds & rows
+        return {node.owner: holds}
+
     def _place(self, found: Usable, site: ir.Site, data: ir.Part, point: Point) -> None:
         part = self.inputs.part(data)
         for axis, index in site.select:
             if axis in POSITIONS and is_single(index):
                 _, real = row_positions(index, part, point)
-                _and(found, {f"{data.data.digest}/{data.split}": real})
+                _and(found, {data.owner: real})
 
 
 def both(masks: Iterable[NT | None]) -> NT | None:

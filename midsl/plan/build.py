@@ -22,7 +22,7 @@ from midsl.passes.share_prefix import boards
 from midsl.passes.stage import computed
 from midsl.plan.evaluate import generalise
 from midsl.plan.inputs import owner_of
-from midsl.plan.liveness import with_frees
+from midsl.plan.liveness import conditions_of, with_frees
 from midsl.plan.steps import ChooseStep, FitStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
 
 
@@ -78,6 +78,9 @@ class _Builder:
         asked = [n for x in self.program.experiments for n in (*x.sinks, *(v for _, v in x.lets))]
         self._all = {n.digest for n in ir.walk(*asked) if isinstance(n, ir.Forward)}
         for x in self.program.experiments:
+            for sink in x.roots:
+                for condition in conditions_of(sink):
+                    self.place(condition)
             for sink in x.sinks:
                 if isinstance(sink, (ir.Report, ir.Save)):
                     self.place(sink.value)
@@ -271,7 +274,7 @@ class _Builder:
     def _place_others(self, node: ir.Node, run: ir.Forward) -> None:
         """Parts that do not depend on `run` are kept by earlier steps."""
         for child in node.children:
-            if isinstance(child, (ir.Forward, ir.Sweep, ir.Site)):
+            if isinstance(child, (ir.Forward, ir.Sweep, ir.Site, ir.Part)):
                 continue
             reached = self.direct(child)
             if run in reached:
@@ -304,6 +307,8 @@ class _Builder:
         """Order a run after everything that its edits need."""
         if run in self.order:
             return
+        if run.data.where is not None:
+            self.place(run.data.where)
         base = base_of(run) if self.schedule.rows else None
         if base is not None and base.digest in self._all:
             self.ensure(base)
@@ -353,7 +358,7 @@ class _Builder:
                 found[node.run.digest] = node.run
                 if isinstance(node, ir.Grad):
                     found |= {r.digest: r for r in self.direct(node.scalar)}
-            elif not isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord)):
+            elif not isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord, ir.Part)):
                 for child in node.children:
                     found |= {r.digest: r for r in self.direct(child)}
             known = self._direct[node.digest] = tuple(found.values())

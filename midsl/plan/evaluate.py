@@ -333,7 +333,7 @@ class Evaluator:
         return found
 
     def usable(self, node: ir.Node, owner: str, env: Env) -> NT | None:
-        """Rows that have every single position which an expression names (None: all of them)."""
+        """Rows that count, and have every single position which an expression names (None: all of them)."""
         found: NT | None = None
         for index in positions_named(node):
             lengths = self._cut(self.rows.lengths(owner), env)
@@ -341,6 +341,10 @@ class Evaluator:
             if isinstance(index, ir.Const) and bool(fits.data.all()):
                 continue
             found = fits if found is None else apply_op("and", [found, fits], {})
+        part = self.rows.owners.get(owner)
+        if part is not None and part.where is not None:
+            counts = self._cut(self.grid(part.where), env)
+            found = counts if found is None else apply_op("and", [found, counts], {})
         return found
 
 
@@ -367,7 +371,7 @@ def runs_read(node: ir.Node) -> frozenset[str]:
             known = frozenset({node.run.digest})
         elif isinstance(node, ir.Grad):
             known = frozenset({node.run.digest}) | runs_read(node.scalar)
-        elif isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord)):
+        elif isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord, ir.Part)):
             known = frozenset()
         else:
             known = frozenset().union(*map(runs_read, node.children))

@@ -92,4 +92,4 @@ class Rows:
 
 def owner_of(part: ir.Part) -> str:
     """The owner of a part's `batch` and `pos` axes (see ``Context.data_axes``)."""
-    return f"{part.data.digest}/{part.split}"
+    return part.owner

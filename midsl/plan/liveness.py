@@ -44,11 +44,27 @@ def needed(step: Step) -> set[str]:
         values = [step.sweep.domain.score] if isinstance(step.sweep.domain, ir.Top) else []
     else:
         values = [step.sink] if isinstance(step, SinkStep) else []
-    return {d for v in values for d in _read(v, set())}
+    also = [c for v in values for c in conditions_of(v)]
+    if isinstance(step, RunStep) and step.run.data.where is not None:
+        also.append(step.run.data.where)
+    return {d for v in (*values, *also) for d in _read(v, set())}
+
+
+_CONDITIONS: dict[str, tuple[ir.Node, ...]] = {}
+
+
+def conditions_of(node: ir.Node) -> tuple[ir.Node, ...]:
+    """What says which rows count, of all the data under a node."""
+    known = _CONDITIONS.get(node.digest)
+    if known is None:
+        own = (node.where,) if isinstance(node, ir.Part) and node.where is not None else ()
+        below = [c for child in node.children for c in conditions_of(child)]
+        known = _CONDITIONS[node.digest] = tuple(dict.fromkeys([*below, *own]))
+    return known
 
 
 def _read(node: ir.Node, seen: set[str]) -> Iterator[str]:
-    if node.digest in seen or isinstance(node, (ir.Forward, ir.Sweep, ir.Site)):
+    if node.digest in seen or isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Part)):
         return
     seen.add(node.digest)
     yield node.digest

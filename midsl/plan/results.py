@@ -242,7 +242,7 @@ def _batch_reductions(node: ir.Node) -> list[ir.Reduce]:
     """The outermost reductions over examples."""
     if isinstance(node, ir.Reduce) and any(a.name == "batch" for a in node.axes):
         return [node]
-    if isinstance(node, (ir.Read, ir.Grad, ir.Sweep, ir.Forward)):
+    if isinstance(node, (ir.Read, ir.Grad, ir.Sweep, ir.Forward, ir.Part)):
         return []
     found: dict[str, ir.Reduce] = {}
     for c in node.children:

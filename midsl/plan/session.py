@@ -231,7 +231,7 @@ class Session:
                 if node.run == step.run:
                     found[node.digest] = node
                 return
-            if not isinstance(node, (ir.Forward, ir.Sweep, ir.Site)):
+            if not isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Part)):
                 for c in node.children:
                     go(c)
 

@@ -40,6 +40,14 @@ def run_field(ctx: Context, run: RunV, name: str, span: Span) -> Value:
 def data_field(ctx: Context, data: DataV, name: str, span: Span, at: Span) -> Value:
     """``d.clean``, ``d.train``, ``d.end``."""
     if name in data.splits and not data.split:
+        if data.where is not None:
+            raise fail(
+                "MI0601",
+                "not implemented: a split of rows that a condition chose",
+                span,
+                label="the condition is about all rows",
+                help=f"choose among those of the split: `data known = d.{name} where ...`",
+            )
         return DataV(data.node, data.sides, data.splits, data.columns, name)
     if name in data.sides:
         return ctx.part(data, name, span)

@@ -266,7 +266,7 @@ def _reaches(root: ir.Node, target: ir.Read) -> bool:
         n = stack.pop()
         if n == target:
             return True
-        if not isinstance(n, (ir.Forward, ir.Read, ir.Grad, ir.Sweep)):
+        if not isinstance(n, (ir.Forward, ir.Read, ir.Grad, ir.Sweep, ir.Part)):
             stack.extend(n.children)
     return False
 

@@ -93,7 +93,7 @@ class Context:
 
     def data_axes(self, part: PartV) -> tuple[Axis, Axis]:
         """The `batch` and `pos` axes of a part; all sides of one split of one data set share them."""
-        owner = f"{part.node.data.digest}/{part.node.split}"
+        owner = part.node.owner
         dataset = self.facts.dataset(part.node.data)
         if dataset is None:
             return Axis("batch", owner), Axis("pos", owner)
@@ -102,7 +102,8 @@ class Context:
 
     def part(self, data: DataV, side: str, span: Span) -> PartV:
         """One side of a data set, registered so that late-bound columns find it."""
-        node = ir.Part(data.node, side, data.split, type=PlainType("Data"), span=span)
+        chosen = data.where.digest if data.where is not None else ""
+        node = ir.Part(data.node, side, data.split, data.where, chosen, type=PlainType("Data"), span=span)
         part = self.parts.get(node.digest)
         if part is None:
             name = ".".join(x for x in (data.split, side) if x)

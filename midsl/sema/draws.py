@@ -16,6 +16,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.crossing import has_self
 from midsl.ir.types import Axis, TensorType
 from midsl.sema.arguments import Args
+from midsl.sema.runs import every_row
 from midsl.sema.select import late_part
 from midsl.sema.tensors import as_tensor, const, find_axis
 from midsl.sema.values import ColumnV, ConstV, LateV, SiteV, TensorV, Value
@@ -61,6 +62,8 @@ def shuffle(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     args = Args(e, "shuffle", node, scope, ("x", "seed", "within", "stream"))
     x = args.tensor("x")
     batch = find_axis(x.type, "batch", args.expr("x").span, "shuffle")
+    for part in [p for p in e.ctx.parts.values() if p.node.owner == batch.owner]:
+        every_row(part, "shuffling", args.expr("x").span)
     left = [a for a in x.type.axes if a.name in ("pos", "key_pos")]
     if left or _numbered(x.node):
         raise fail(
@@ -105,7 +108,7 @@ def _draw(
 
 def _part(ctx: Context, axis: Axis) -> ir.Node:
     """The data that an axis belongs to."""
-    return next(p.node for p in ctx.parts.values() if f"{p.node.data.digest}/{p.node.split}" == axis.owner)
+    return next(p.node for p in ctx.parts.values() if p.node.owner == axis.owner)
 
 
 def _site_axes(site: SiteV) -> list[Axis]:

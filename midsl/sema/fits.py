@@ -11,7 +11,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema import tensors
 from midsl.sema.lenses import probe, with_fit
-from midsl.sema.runs import as_part
+from midsl.sema.runs import as_part, every_row
 from midsl.sema.sites import index_site, read
 from midsl.sema.unroll import need_literal
 from midsl.sema.values import (
@@ -139,7 +139,7 @@ def _of_values(
         raise fail(
             "MI0207", "a fit needs data: `on:`", span, help="such as `fit: { on: text.train, steps: 100 }`"
         )
-    part = as_part(e, record.fields["on"], span)
+    part = every_row(as_part(e, record.fields["on"], span), "fitting on", span)
     places = [made.at] if made.source is None else [made.source, made.at]
     if len(loss.params) != len(places):
         wanted = "the site's value" if len(places) == 1 else "what is read and what is written"

@@ -39,6 +39,7 @@ from midsl.sema.values import (
     ViewV,
 )
 from midsl.sema.wellformed import check_names
+from midsl.sema.where import eligible
 from midsl.sema.written import LAMBDA, check, declared, instead, result
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
@@ -263,16 +264,11 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
     """A binding of any role, elaborated when used; the role is checked against what came out."""
 
     def make() -> Value:
-        if b.where is not None:
-            raise fail(
-                "MI0601",
-                "not implemented: `where` on a binding",
-                b.where.span,
-                help="make the choice in a sweep or in SQL",
-            )
         if b.type is not None:
             check_names(b.type, scope)
         value = e.eval(b.value, scope)
+        if b.where is not None:
+            value = eligible(e, value, b.where, scope)
         if isinstance(value, FnV) and value.name == LAMBDA:
             value = replace(value, name=b.name)
         if b.type is not None:

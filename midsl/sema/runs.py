@@ -157,6 +157,18 @@ def as_part(e: Elaborator, data: Value, span: Span) -> PartV:
     )
 
 
+def every_row(part: PartV, doing: str, span: Span) -> PartV:
+    """A part of which all rows count: a minibatch, or a change of places, cannot leave any out (MI0601)."""
+    if part.node.where is not None:
+        raise fail(
+            "MI0601",
+            f"not implemented: {doing} rows that a condition chose",
+            span,
+            help="use all rows, or a split of them",
+        )
+    return part
+
+
 def templates(e: Elaborator, node: ast.Edits, scope: Scope) -> EditsV:
     """``do { a := x, more }`` as a value: targets known, values kept until a run is there."""
     found: list[EditTemplate] = []

@@ -11,7 +11,7 @@ from midsl.ir.types import PlainType
 from midsl.sema import tensors
 from midsl.sema.arguments import Args
 from midsl.sema.fits import OPTIMISERS
-from midsl.sema.runs import as_part
+from midsl.sema.runs import as_part, every_row
 from midsl.sema.tensors import as_tensor
 from midsl.sema.values import FnV, ModelV, OptimV, RunV, Value
 from midsl.syntax import ast
@@ -49,7 +49,8 @@ def train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             label=f"this is a {model.kind}",
             help="such as `train(models.toy(layers: 2), on: text, ...)`",
         )
-    part = as_part(e, args.value("on"), args.expr("on").span)
+    at = args.expr("on").span
+    part = every_row(as_part(e, args.value("on"), at), "training on", at)
     if not isinstance(loss_fn, FnV) or len(loss_fn.params) != 1:
         raise fail(
             "MI0301",

@@ -156,6 +156,8 @@ class DataV(Value):
     splits: tuple[str, ...]
     columns: Mapping[str, str]
     split: str = ""
+    where: ir.Node | None = None
+    """Which rows count, if not all do."""
     kind = "Data"
 
 

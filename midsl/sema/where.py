@@ -7,6 +7,7 @@ lifted over an axis of labels.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
@@ -14,7 +15,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
 from midsl.sema.select import late_part
 from midsl.sema.tensors import apply, as_tensor, compare, const
-from midsl.sema.values import ColumnV, ConstV, LateV, ListV, TensorV, Value
+from midsl.sema.values import ColumnV, ConstV, DataV, LateV, ListV, PartV, TensorV, Value
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -105,6 +106,47 @@ def _labels(ctx: Context, column: ir.Column) -> tuple[int | float | str | bool, 
         if column.name in columns:
             found |= {v if isinstance(v, str) else v.item() for v in columns[column.name].values}
     return tuple(sorted(found))
+
+
+def eligible(e: Elaborator, value: Value, written: ast.Expr, scope: Scope) -> Value:
+    """``data known = facts where rank(run m on facts) == 0``: the rows of a data set that count."""
+    if not isinstance(value, (DataV, PartV)):
+        raise fail(
+            "MI0301",
+            "`where` behind a binding chooses rows of data",
+            written.span,
+            label=f"this binds a {value.kind}",
+            help="sweeps, reports and reductions have a `where` of their own",
+        )
+    base = value if isinstance(value, PartV) else e.ctx.part(value, (*value.sides, "")[0], written.span)
+    if base.node.where is not None:
+        raise fail(
+            "MI0601",
+            "not implemented: a condition on rows that a condition chose",
+            written.span,
+            help="write both in one: `where a and b`",
+        )
+    for late in _columns_in(written):
+        e.ctx.late[late.span] = e.ctx.column(base, late.name, late.span)
+    found = as_tensor(e.eval(written, scope), written.span)
+    batch, _ = e.ctx.data_axes(base)
+    fits = len(found.type.axes) == 1 and found.type.axes[0].same_as(batch)
+    if found.type.kind != "bool" or not fits or ir.sweeps_of(found.node):
+        raise fail(
+            "MI0301",
+            "`where` is one truth value for each row of the data",
+            written.span,
+            label=f"this is {found.type}"
+            if found.type.kind != "bool" or len(found.type.axes) != 1
+            else "this is about other rows",
+            help='compare something of each row: `where rank_of(run m on facts) == 0`, `where .label == "A"`',
+        )
+    node = found.node
+    if isinstance(value, DataV):
+        return replace(value, where=node)
+    part = replace(base.node, where=node, chosen=node.digest)
+    made = PartV(part, base.columns, base.name)
+    return e.ctx.parts.setdefault(part.digest, made)
 
 
 def is_label(ctx: Context, column: ColumnV, label: Value, span: Span) -> TensorV:
