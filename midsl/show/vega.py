@@ -55,7 +55,8 @@ def vega(
     values = _values(table)
     if kind == "tokens":
         if texts is None:
-            raise fail("MI0206", f"`{table.title}` does not say which tokens its rows stand for")
+            help = "plot it in the spec: `plot tokens(name)`"
+            raise fail("MI0206", f"`{table.title}` does not say which tokens its rows stand for", help=help)
         values = [row | {TEXT: text} for row, text in zip(values, texts, strict=True)]
     spec: Json = {"$schema": SCHEMA, "title": _title(table), "data": {"values": values}}
     spec["usermeta"] = {"midsl": {"kind": kind, "report": table.title, "channels": dict(channels)}}
