@@ -88,6 +88,7 @@ def compile_spec(
         program = checked.require()
         bag.extend(checked.bag)
         fitter.planned = fits_of(*program.roots)
+        trainer.planned = [n for n in ir.walk(*program.roots) if isinstance(n, ir.Train)]
         optimised = optimise(program, binder, off)
         plan = build(optimised.program, optimised.schedule)
     return Compiled(source, program, optimised, plan, binder, trainer, fitter, bag, tuple(off), compile)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,24 +53,23 @@ class Training:
 
 @dataclass
 class Trainer:
-    """Trains, or takes the result from the cache; `done` keeps what each training was."""
+    """Trains, or takes the result from the cache; `done` keeps what each training was.
+
+    `planned`: all trainings of the spec. Those that differ in their number of steps alone are one: what is
+    wanted after fewer steps is kept on the way.
+    """
 
     done: dict[str, Training] = field(default_factory=dict)
+    planned: list[ir.Train] = field(default_factory=list)
 
     def __call__(self, binder: Binder, node: ir.Train) -> LoadedModel:
         """The trained model: raises MI0703 (exit code 4) if the loss stops being a number."""
-        start = (
-            binder._call(node.model.ref, node.model.args, node.model)
-            if isinstance(node.model, ir.Model)
-            else None
-        )
-        if start is None:
-            raise fail(
-                "MI0601",
-                "not implemented: training a trained model further",
-                node.span,
-                help="start from the architecture, with more `steps`",
-            )
+        start: LoadedModel
+        if isinstance(node.model, ir.Train):
+            start = self(binder, node.model)
+        else:
+            assert isinstance(node.model, ir.Model)
+            start = binder._call(node.model.ref, node.model.args, node.model)
         assert isinstance(node.data, ir.Part)
         part = binder.part(node.data)
         options = dict(node.options)
@@ -79,12 +79,23 @@ class Trainer:
         if cached:
             loss = _load(start, path)
         else:
-            loss = _train(node, start, rebind(binder.graph(node.model), start), part, options)
-            _save(start, path, loss)
+            stops = {int(dict(t.options)["steps"]): _path(t, start, binder) for t in self._alike(node)}
+            graph = rebind(binder.graph(node.model), start)
+            _train(node, start, graph, part, options, {n: p for n, p in stops.items() if not p.exists()})
+            loss = _load(start, path)
         self.done[node.digest] = Training(int(options["steps"]), loss, time.perf_counter() - began, cached)
         start.module.requires_grad_(False)
         trained: LoadedModel = replace(start, weights_sha256=weights_sha256(start.module))
         return trained
+
+    def _alike(self, node: ir.Train) -> list[ir.Train]:
+        """The trainings that only take another number of steps, this one among them."""
+
+        def recipe(t: ir.Train) -> tuple[object, ...]:
+            rest = tuple((k, v) for k, v in t.options if k != "steps")
+            return (t.model.digest, t.data.digest, t.loss.digest, rest)
+
+        return [node, *(t for t in self.planned if recipe(t) == recipe(node))]
 
 
 def trained_path(binder: Binder, node: ir.Train) -> Path:
@@ -154,8 +165,14 @@ class _Minibatch:
 
 
 def _train(
-    node: ir.Train, model: LoadedModel, mg: ModelGraph, part: Part, options: dict[str, float | str]
-) -> float:
+    node: ir.Train,
+    model: LoadedModel,
+    mg: ModelGraph,
+    part: Part,
+    options: dict[str, float | str],
+    stops: Mapping[int, Path],
+) -> None:
+    """Train up to the last of some numbers of steps, and keep what there is after each."""
     weights = [p for p in model.module.parameters()]
     for w in weights:
         w.requires_grad_(True)
@@ -175,7 +192,7 @@ def _train(
     lowered = lower(mg, run, keys, [], evaluator, project=False)
     optimiser = optimiser_of(weights, options)
     generator = torch.Generator().manual_seed(int(options["seed"]))
-    steps, size = int(options["steps"]), int(options["batch"])
+    steps, size = max(stops), int(options["batch"])
     table = Table.product((), domains)
     tail: list[float] = []
     flops = 3 * lowered.count(size, 1, int(part.tokens.shape[1])).flops
@@ -192,4 +209,5 @@ def _train(
             value = descend(optimiser, loss, options, step, node.span, "training")
             tail = [*tail[-19:], value]
             advance(1, f"loss {value:.3f}")
-    return float(np.mean(tail))
+            if step + 1 in stops:
+                _save(model, stops[step + 1], float(np.mean(tail)))

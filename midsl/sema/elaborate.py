@@ -25,6 +25,7 @@ from midsl.sema.scope import Scope
 from midsl.sema.select import index_tensor
 from midsl.sema.sites import index_blocks, index_site, site_field
 from midsl.sema.stdfiles import where_from
+from midsl.sema.training import checkpoint
 from midsl.sema.unroll import Unroll, need_literal
 from midsl.sema.values import (
     BlocksV,
@@ -311,6 +312,8 @@ class Elaborator:
             return index_blocks(base, items, node.span)
         if isinstance(base, ModulesV) and len(items) == 1 and isinstance(items[0][1], ConstV):
             return ModulesV(base.model, str(items[0][1].value))
+        if isinstance(base, ModelV):
+            return checkpoint(self.ctx, base, items, node.span)
         if isinstance(base, SiteV):
             return index_site(base, items, node.span)
         if isinstance(base, ViewV):

@@ -13,10 +13,13 @@ from midsl.sema.arguments import Args
 from midsl.sema.fits import OPTIMISERS
 from midsl.sema.runs import as_part, every_row
 from midsl.sema.tensors import as_tensor
-from midsl.sema.values import FnV, ModelV, OptimV, RunV, Value
+from midsl.sema.unroll import need_literal
+from midsl.sema.values import ConstV, FnV, ModelV, OptimV, RunV, Value
+from midsl.source import Span
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
+    from midsl.sema.context import Context
     from midsl.sema.elaborate import Elaborator
     from midsl.sema.scope import Scope
 
@@ -32,13 +35,6 @@ def optimiser(name: str) -> Callable[..., Value]:
 
 def train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     """``train(arch, on: d, minimise: fn (r) => ..., optim: adamw(), steps: n, batch: 64, seed: s)``."""
-    if any(a.name in ("keep", "until") for a in node.args):
-        raise fail(
-            "MI0601",
-            "not implemented: checkpoints of a training",
-            node.span,
-            help="train once for each number of steps: `train(..., steps: 100)`",
-        )
     args = Args(e, "train", node, scope, ("model", "on", "minimise", "optim", "steps", "batch", "seed"))
     model, loss_fn = args.value("model"), args.value("minimise")
     if not isinstance(model, ModelV):
@@ -96,3 +92,41 @@ def train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     return e.ctx.model(
         ir.Train(model.node, part.node, loss.node, options, type=PlainType("Model"), span=node.span)
     )
+
+
+def checkpoint(
+    ctx: Context, model: ModelV, items: list[tuple[str | None, Value, Span]], span: Span
+) -> ModelV:
+    """``t[step: 100]``: a trained model as it was after so many steps; step 0 is what it started from."""
+    node = model.node
+    if not isinstance(node, ir.Train):
+        raise fail(
+            "MI0307",
+            "a model that was not trained here has no steps",
+            span,
+            label="this is a Model",
+            help="train it in the spec: `model t = train(m, on: d.train, ...)`, then `t[step: 100]`",
+        )
+    if len(items) != 1 or items[0][0] != "step":
+        raise fail("MI0407", "a trained model has one axis, `step`", span, help="write `t[step: 100]`")
+    _, value, at = items[0]
+    need_literal(value)
+    steps = dict(node.options)["steps"]
+    if not (isinstance(value, ConstV) and type(value.value) is int):
+        raise fail(
+            "MI0301", "a step is a whole number", at, label=f"this is a {value.kind}", help="such as 100"
+        )
+    if not 0 <= value.value <= steps:
+        raise fail(
+            "MI0406",
+            f"the training has no step {value.value}",
+            at,
+            label=f"it takes {steps} steps",
+            help=f"from 0, before the first, to {steps}",
+        )
+    options = tuple((k, value.value if k == "steps" else v) for k, v in node.options)
+    made = ir.Train(node.model, node.data, node.loss, options, type=node.type, span=node.span)
+    kept = node.model if value.value == 0 else made
+    if node.digest in ctx.models:
+        ctx.models.setdefault(kept.digest, f"{ctx.models[node.digest]}[step: {value.value}]")
+    return ctx.model(kept)
