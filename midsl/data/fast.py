@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from midsl.data.chat import ChatTemplate, chat_template
 from midsl.data.failures import read_text
 from midsl.diagnostics.model import fail
 
@@ -26,22 +27,31 @@ class FastTokenizer:
     Attributes:
         special_ids: tokens the file marks as special, with the begin and end tokens.
         fingerprint: sha256 of the tokenizer's own serialisation and of the begin token in use.
+        chat: the template that conversations are written in, if the tokenizer has one.
     """
 
-    def __init__(self, backend: Any, bos_id: int | None, eos_id: int | None) -> None:
+    def __init__(
+        self, backend: Any, bos_id: int | None, eos_id: int | None, chat: ChatTemplate | None = None
+    ) -> None:
         self.backend = backend
+        self.chat = chat
         self.bos_id = bos_id
         self.eos_id = eos_id
         self.vocab_size: int = max(backend.get_vocab(with_added_tokens=True).values()) + 1
         marked = {i for i, t in backend.get_added_tokens_decoder().items() if t.special}
         self.special_ids = frozenset(marked | {i for i in (bos_id, eos_id) if i is not None})
-        text = f"{backend.to_str()}\n{bos_id}"
+        text = f"{backend.to_str()}\n{bos_id}" + (f"\n{chat.source}" if chat is not None else "")
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """Token ids of a text, `bos_id` first where there is one; no end token."""
         first = [self.bos_id] if bos and self.bos_id is not None else []
         return first + self._ids(text)
+
+    def offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a text as it stands, and the characters that each is of; nothing is added."""
+        made = self.backend.encode(text, add_special_tokens=False)
+        return list(made.ids), [(int(a), int(b)) for a, b in made.offsets]
 
     def pieces(self, text: str) -> list[int]:
         """Token ids of a text as it stands inside a longer one.
@@ -169,7 +179,9 @@ def hf_tokenizer(source: Any, bos: Bos = "tokenizer") -> FastTokenizer:
         found: int | None = backend.token_to_id(name) if isinstance(name, str) else None
         return found
 
-    return _finish(backend, named("bos_token"), named("eos_token"), settings.get("add_bos_token"), bos)
+    chat = chat_template(settings, folder)
+    begin, end = named("bos_token"), named("eos_token")
+    return _finish(backend, begin, end, settings.get("add_bos_token"), bos, chat)
 
 
 def _from_object(tokenizer: Any, bos: Bos) -> FastTokenizer:
@@ -183,25 +195,29 @@ def _from_object(tokenizer: Any, bos: Bos) -> FastTokenizer:
         )
     backend = _library().Tokenizer.from_str(inner.to_str())
     adds = getattr(tokenizer, "add_bos_token", None)
-    return _finish(backend, tokenizer.bos_token_id, tokenizer.eos_token_id, adds, bos)
+    names = ("chat_template", "bos_token", "eos_token")
+    chat = chat_template({n: getattr(tokenizer, n, None) for n in names}, None)
+    return _finish(backend, tokenizer.bos_token_id, tokenizer.eos_token_id, adds, bos, chat)
 
 
-def _finish(backend: Any, begin: int | None, end: int | None, adds: Any, bos: Bos) -> FastTokenizer:
+def _finish(
+    backend: Any, begin: int | None, end: int | None, adds: Any, bos: Bos, chat: ChatTemplate | None
+) -> FastTokenizer:
     """Decide the begin token; rows are cut and padded by midsl, never by the tokenizer."""
     backend.no_padding()
     backend.no_truncation()
     if bos == "none":
-        return FastTokenizer(backend, None, end)
+        return FastTokenizer(backend, None, end, chat)
     if bos == "add":
         if begin is None:
             raise fail("MI0511", "the tokenizer has no begin token to add", help='leave out `bos: "add"`')
-        return FastTokenizer(backend, begin, end)
+        return FastTokenizer(backend, begin, end, chat)
     plain = backend.encode("a", add_special_tokens=False).ids
     full = backend.encode("a", add_special_tokens=True).ids
     own = full[0] if full[: len(plain)] != plain and full else None
     # The template decides, as in transformers; `add_bos_token: true` speaks for files that have none. A
     # `false` says nothing: transformers writes and ignores it where the template adds a begin token.
-    return FastTokenizer(backend, begin if own is None and adds is True else own, end)
+    return FastTokenizer(backend, begin if own is None and adds is True else own, end, chat)
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from midsl.sema.values import (
     DataV,
     ExternV,
     FnV,
+    LateV,
     ListV,
     ModelV,
     OptimV,
@@ -233,6 +234,8 @@ def encode(value: Value, span: Span) -> Any:
         return value.node
     if isinstance(value, SiteV):
         return value.site
+    if isinstance(value, LateV):
+        return value.name  # a column of the file that the data is made of
     if isinstance(value, FnV):
         return ("fn", value.span.text)
     raise fail(

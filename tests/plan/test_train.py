@@ -85,7 +85,10 @@ def test_a_checkpoint_is_a_shorter_training(cache: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("MIDSL_CACHE_DIR", str(cache / "other"))
     short = compiled(
         cache,
-        f"model t = train(m, on: d, steps: 4, {LOSS})\nexperiment e {{ report loss = cross_entropy(run t on d) }}",
+        f"""
+model t = train(m, on: d, steps: 4, {LOSS})
+experiment e {{ report loss = cross_entropy(run t on d) }}
+""",
     )
     losses(short)
     alone = weights(short)[4]
