@@ -1,4 +1,4 @@
-"""Chat prompts: rows are what transformers writes, spans are what was said, templates stay in their sandbox."""
+"""Chat prompts: rows are what transformers writes, spans what was said, templates stay in their sandbox."""
 
 from __future__ import annotations
 
