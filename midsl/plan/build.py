@@ -71,6 +71,7 @@ class _Builder:
     """Digests of the runs that the program asks for."""
     _direct: dict[str, tuple[ir.Forward, ...]] = field(default_factory=dict)
     _fusable: dict[str, bool] = field(default_factory=dict)
+    _walked: set[tuple[ir.Node, ir.Forward | None]] = field(default_factory=set)
 
     def plan(self) -> Plan:
         """Runs come as late as they may, so that an experiment's rows are there before the next begins."""
@@ -274,8 +275,9 @@ class _Builder:
     def _place_others(self, node: ir.Node, run: ir.Forward) -> None:
         """Parts that do not depend on `run` are kept by earlier steps."""
         for child in node.children:
-            if isinstance(child, (ir.Forward, ir.Sweep, ir.Site, ir.Part)):
+            if isinstance(child, (ir.Forward, ir.Sweep, ir.Site, ir.Part)) or (child, run) in self._walked:
                 continue
+            self._walked.add((child, run))  # parts are shared, and come by many ways
             reached = self.direct(child)
             if run in reached:
                 self._place_others(child, run)
@@ -324,6 +326,9 @@ class _Builder:
 
         A code of all features is kept once, and not the entry that each lane takes of it times a direction.
         """
+        if (node, None) in self._walked:
+            return
+        self._walked.add((node, None))
         if isinstance(node, ir.Coord):
             self.choose(node.sweep)
         elif not self.direct(node) or has_self(node) or self._spreads(node):

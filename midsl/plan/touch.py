@@ -157,10 +157,12 @@ def _may_differ(
     return (torch.from_numpy(mine != theirs).cumsum(-1) > 0)[None]
 
 
-def _takes_wide(value: ir.Node) -> bool:
-    """Whether a value takes `self` at other rows than its own."""
-    if not has_self(value):
+def _takes_wide(value: ir.Node, seen: set[ir.Node] | None = None) -> bool:
+    """Whether a value takes `self` at other rows than its own; what was `seen` does not."""
+    seen = set() if seen is None else seen
+    if value in seen or not has_self(value):
         return False
+    seen.add(value)
     if isinstance(value, ir.Self):
         return False
     crossing = {"batch", "pos", "key_pos"}
@@ -170,7 +172,7 @@ def _takes_wide(value: ir.Node) -> bool:
         return True
     if isinstance(value, ir.Apply) and crossing & {*value.over}:
         return True
-    return any(_takes_wide(c) for c in value.children)
+    return any(_takes_wide(c, seen) for c in value.children)
 
 
 def _members(op: EditOp, edit: ir.Edit, table: Table) -> tuple[str | None, Tensor | None]:

@@ -141,7 +141,7 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "params(tensors: Record, seed: Int = 0, axis: Int, ...)",
         "Tensors drawn from a seed, by name: `{ enc: normal([feature, d], unit: d), dec: same(enc) }`. Ways "
         "to draw: normal(axes, std:, unit:), uniform(axes, low:, high:, unit:), zeros, ones, orthogonal, "
-        "same(name). Each new axis is given its length.",
+        "same(name). Each new axis is given its length, or an axis that it is as long as.",
     ),
     "lens": (
         "lens(at: Site, from: Site = at, encode: fn(Float[..]) -> Float[..], "

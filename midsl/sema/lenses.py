@@ -55,13 +55,16 @@ DRAWS: dict[str, tuple[str, ...]] = {
 def params(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     """``params({ enc: normal([d, feature]), dec: same(enc) }, feature: 64)``: a record of tensors."""
     record: ast.Expr | None = None
-    sizes: dict[str, int] = {}
+    sizes: dict[str, int | None] = {}
     seed = 0
     for arg in node.args:
         if arg.name is None and record is None:
             record = arg.value
             continue
         value = e.eval(arg.value, scope)
+        if arg.name is not None and isinstance(value, AxisV):
+            sizes[arg.name] = value.axis.size
+            continue
         need_literal(value)
         if arg.name is None or not (isinstance(value, ConstV) and type(value.value) is int):
             raise fail(
@@ -135,7 +138,7 @@ def _name(axis: Axis | str) -> str:
     return axis.name if isinstance(axis, Axis) else axis
 
 
-def _size(axis: Axis | str, sizes: Mapping[str, int], span: Span) -> int | None:
+def _size(axis: Axis | str, sizes: Mapping[str, int | None], span: Span) -> int | None:
     if isinstance(axis, Axis):
         return axis.size
     if axis not in sizes:
