@@ -225,8 +225,12 @@ class Session:
     def reads(self, step: RunStep) -> list[ir.Read]:
         """The reads of this run that its outputs and gradients are made of."""
         found: dict[str, ir.Read] = {}
+        seen: set[ir.Node] = set()
 
         def go(node: ir.Node) -> None:
+            if node in seen:
+                return
+            seen.add(node)
             if isinstance(node, ir.Read):
                 if node.run == step.run:
                     found[node.digest] = node
