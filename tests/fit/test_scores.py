@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from midsl.plan import chunk
+from midsl.plan import chunk, session
 from midsl.plan.driver import Compiled, compile_spec
 from tests.fit.common import HEAD, by_hand, tables
 
@@ -92,14 +93,17 @@ def test_how_many_rows_are_run_at_a_time_changes_nothing(
 ) -> None:
     whole = scored(compiled(tmp_path))
     made: list[int] = []
-    real = chunk.whole_pieces
 
-    def watch(*args: Any) -> list[chunk.Piece]:
-        found = real(*args)
-        made.append(len(found))
-        return found
+    def watched(real: Callable[..., list[chunk.Piece]]) -> Callable[..., list[chunk.Piece]]:
+        def cut(*args: Any) -> list[chunk.Piece]:
+            found = real(*args)
+            made.append(len(found))
+            return found
 
-    monkeypatch.setattr("midsl.plan.session.whole_pieces", watch)
+        return cut
+
+    for name in ("whole_pieces", "row_pieces"):
+        monkeypatch.setattr(session, name, watched(getattr(chunk, name)))
     monkeypatch.setenv("MIDSL_MEMORY", "6e4")
     pieces = scored(compiled(tmp_path))
     assert max(made) > 1, "more than one piece"
