@@ -69,7 +69,7 @@ def matched(found: Tensor, truth: Tensor) -> float:
         for j in range(cosine.shape[1]):
             graph.add_edge(("found", i), ("true", j), weight=float(cosine[i, j]) + 1)
     pairs = nx.max_weight_matching(graph, maxcardinality=True)
-    return sum(graph.edges[p]["weight"] - 1 for p in pairs) / cosine.shape[1]
+    return float(sum(graph.edges[p]["weight"] - 1 for p in pairs) / cosine.shape[1])
 
 
 KINDS = {
