@@ -80,6 +80,8 @@ def names_of(module: ast.Module) -> Names:
 
 
 def _declared(node: ast.Node) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Binding) and node.role == "control":
+        return  # it has the name of the binding that it stands in for
     if isinstance(node, ast.Binding):
         yield node.name, node.role
     elif isinstance(node, (ast.Param, ast.Fn, ast.Method, ast.Experiment)):
@@ -121,6 +123,8 @@ def _walk(out: Names, node: object, scope: dict[str, Definition]) -> None:
     if isinstance(node, ast.Name):
         if node.id in scope:
             out.uses.append((node.span, scope[node.id]))
+    elif isinstance(node, ast.Binding) and node.role == "control" and node.name in scope:
+        out.uses.append((node.name_span, scope[node.name]))
     elif isinstance(node, ast.Report) and node.value is None and node.name in scope:
         at = node.span.start + node.span.text.index(node.name, len("report"))
         out.uses.append((Span(node.span.source, at, at + len(node.name)), scope[node.name]))

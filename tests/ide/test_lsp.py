@@ -256,3 +256,10 @@ def test_three_hundred_lines_are_checked_while_typing(file: Path) -> None:
     taken = best(lambda: analyse(text, file))
     print(f"{taken * 1e3:.0f} ms, yardstick {yardstick * 1e3:.0f} ms")
     assert taken < 8 * yardstick, "100 ms where the yardstick takes 30; the rest is slack for busy machines"
+
+
+def test_a_control_goes_by_the_name_that_it_stands_in_for(file: Path) -> None:
+    text = TEXT + "let strength = 1.0\ncontrol strength = 0.0\n"
+    found = rename(analyse(text, file), text.index("strength"), "dose")
+    assert not isinstance(found, str)
+    assert [f.span.start for f in found] == [text.index("strength"), text.index("strength = 0.0")]
