@@ -43,7 +43,8 @@ def _parts(t: ast.TypeRef, help: str) -> None:
     for what, stands in extra.items():
         if stands:
             raise _no(t, f"`{t.name}` takes no {what}", help or f"write `{t.name}` alone")
-    if t.of is not None and not (isinstance(t.of, ast.TypeRef) and t.of.name in ("Site", "Float")):
+    site = t.of if isinstance(t.of, ast.TypeRef) and t.of.name in ("Site", "Float") else None
+    if t.of is not None and (site is None or site.unit is not None):
         help = f"write `{written(ast.TypeRef('Sites', t.axes))} of Site[batch, ..]`"
         raise _no(t, "a family is of sites", help)
 

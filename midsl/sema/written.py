@@ -10,8 +10,8 @@ from midsl.diagnostics.model import Label, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
-from midsl.sema import typenames
-from midsl.sema.agree import Mismatch, Signature, agree, length, listed, take
+from midsl.sema import places
+from midsl.sema.agree import Mismatch, Signature, agree
 from midsl.sema.typenames import OTHERS, PLANNED, TENSORS, UNITS, type_of, written
 from midsl.sema.values import (
     AxisV,
@@ -19,29 +19,22 @@ from midsl.sema.values import (
     BuiltinV,
     ColumnV,
     ConstV,
-    DataV,
     EditsV,
     ExternV,
     FnV,
-    Late,
     LateV,
     LensesV,
-    LensV,
     ListV,
     ModelV,
     OptimV,
-    PartV,
     RangeV,
     RecordV,
     RunV,
-    SitesV,
-    SiteV,
     TensorV,
     TokenizerV,
     TopV,
     TypeV,
     Value,
-    ViewV,
 )
 from midsl.source import Span
 from midsl.syntax import ast
@@ -191,101 +184,6 @@ def _column(value: Value, t: ast.TypeRef, s: Signature) -> Value:
     raise Mismatch("", of_kind=True)
 
 
-# ---------------------------------------------------------------- places, lenses, data
-
-
-def _site(value: Value, t: ast.TypeRef, s: Signature) -> Value:
-    """A place: the axes that its value has in a run, whatever family it is of."""
-    if not isinstance(value, (SiteV, SitesV, ViewV)):
-        raise Mismatch("", of_kind=True)
-    first = value.members[0] if isinstance(value, SitesV) else value
-    at = first.at if isinstance(first, ViewV) else first
-    found = typenames.place_axes(first)
-    if t.axes:
-        if not at.row.axes:
-            help = f"name them: `site x: Site[batch, ..] = {at.row.name}`"
-            raise Mismatch("the axes of this module have no names", help)
-        pos = at.site.index("pos")
-        if isinstance(pos, Late) and pos.name not in ("start", "end"):  # a position or a stretch: data tell
-            t = replace(t, axes=tuple(a for a in t.axes if a.name != "pos"))
-        agree(t, found, s)
-    if s.is_open:
-        s.lifted += found
-        s.lifted += [typenames.own_axis(at, a) for a in ("layer", *at.row.axes)]
-    return value
-
-
-def _sites(value: Value, t: ast.TypeRef, s: Signature) -> Value:
-    """A family of places: the axes that tell its members apart."""
-    if isinstance(value, TopV) and value.site is not None:
-        family = value.site.stars
-    elif isinstance(value, (SiteV, SitesV, ViewV)):
-        family = typenames.family_axes(value)
-        _site(value, ast.TypeRef("Site"), s)
-    else:
-        raise Mismatch("", of_kind=True)
-    names = [a.name for a in t.axes if not a.rest]
-    at = value.site if isinstance(value, TopV) else value
-    while isinstance(at, (SitesV, ViewV)):
-        at = at.members[0] if isinstance(at, SitesV) else at.at
-    for a in t.axes:
-        if at is not None and a.name in family:
-            length(a, Axis(a.name, size=at.model.sizes.get(a.name)), s)
-    if not family:
-        raise Mismatch("it is one place, with no members", "star an axis: `m.blocks[*]`, `[head: *]`")
-    rest = len(names) < len(t.axes)
-    if t.axes and (set(names) - set(family) or (set(family) - set(names) and not rest)):
-        why = f"its members are told apart by {listed(family)}"
-        raise Mismatch(why, f"write `Sites[{', '.join(family)}]`")
-    if t.of is not None and isinstance(value, (SiteV, SitesV, ViewV)):
-        assert isinstance(t.of, ast.TypeRef)
-        _site(value, t.of, s)
-    return value
-
-
-def _lens(value: Value, t: ast.TypeRef, s: Signature) -> Value:
-    """A decomposition: the axis that it takes apart, then that of its code."""
-    if not isinstance(value, LensV):
-        raise Mismatch("", of_kind=True)
-    found = typenames.lens_axes(value)
-    decoder = value.shows.get("decoder")
-    names = {a.name for a in found}
-    if t.name == "Basis" and not (isinstance(decoder, TensorV) and set(decoder.type.names) == names):
-        raise Mismatch("it has no `decoder` with one direction for each of its code", "write `Lens`")
-    if len(t.axes) > len(found):
-        raise Mismatch("its code is one number", f"write `{t.name}[{t.axes[0].name}]`")
-    for a, axis in zip(t.axes, found, strict=False):
-        if a.name in s.variables and a.name not in s.axes:
-            s.axes[a.name] = axis
-            length(a, axis, s)
-        else:
-            take(a, [axis], s)
-    return value
-
-
-def _data(value: Value, t: ast.TypeRef, s: Signature) -> Value:
-    """A data set or a part of one: the sides and columns that are written are there."""
-    if not isinstance(value, (DataV, PartV)):
-        raise Mismatch("", of_kind=True)
-    sides = value.sides if isinstance(value, DataV) else ()
-    for a in t.axes:
-        if a.name not in sides:
-            there = f"it has {', '.join(sides)}" if sides else "it is one side"
-            raise Mismatch(f"it has no side `{a.name}`", did_you_mean(a.name, sides) or there)
-    for name, column in t.columns:
-        kind = value.columns.get(name)
-        if kind is None:
-            known = list(value.columns)
-            raise Mismatch(
-                f"it has no column `{name}`", did_you_mean(name, known) or f"columns: {', '.join(known)}"
-            )
-        wanted = column.name.lower() if isinstance(column, ast.TypeRef) else ""
-        if wanted != kind:
-            is_now = kind.capitalize()
-            raise Mismatch(f"its column `{name}` is a {is_now}", f"write `{is_now}[batch]`")
-    return value
-
-
 # ---------------------------------------------------------------- records and functions
 
 
@@ -317,6 +215,11 @@ def _function(value: Value, t: ast.FnType, s: Signature) -> Value:
     least = sum(p.default is None for p in value.params)
     if not least <= len(t.params) <= len(value.params):
         raise Mismatch(f"it takes {len(value.params)} argument{'s' * (len(value.params) != 1)}")
+    given = [expanded(x, s.scope) for x in t.params]
+    for p, x in zip(value.params, given, strict=False):
+        takes = expanded(p.type, value.scope)
+        if not _may_be(x, takes):
+            raise Mismatch(f"it takes {written(takes)}, and gets {written(x)}")
     said, wanted = value.returns, t.returns
     if isinstance(said, ast.TypeRef) and isinstance(wanted, ast.TypeRef):
         both = said.unit is not None and wanted.unit is not None
@@ -335,10 +238,36 @@ def _function(value: Value, t: ast.FnType, s: Signature) -> Value:
         return made
 
     params = tuple(
-        replace(p, type=given) if isinstance(p.type, ast.TypeRef) and p.type.name == "Any" else p
-        for p, given in zip(value.params, t.params, strict=False)
+        replace(p, type=x) if isinstance(p.type, ast.TypeRef) and p.type.name == "Any" else p
+        for p, x in zip(value.params, given, strict=False)
     )
     return replace(value, params=params + value.params[len(params) :], body=body, returns=wanted)
+
+
+_ALIKE = ({"Site", "Sites"}, {"Lens", "Basis"}, {"Record", "Fit"}, {"Label", "Token"}, {"Pos", "Int"})
+"""Types of which one value may be of several."""
+
+
+def _may_be(given: ast.Type, wanted: ast.Type) -> bool:
+    """Whether some value of one type is of the other; axes and units are looked at when it is there."""
+    if not (isinstance(given, ast.TypeRef) and isinstance(wanted, ast.TypeRef)):
+        return type(given) is type(wanted) or "Any" in (
+            getattr(given, "name", ""),
+            getattr(wanted, "name", ""),
+        )
+    names = {given.name, wanted.name}
+    if names <= set(TENSORS):
+        return TENSORS[given.name] in _KINDS[TENSORS[wanted.name]]
+    return len(names) == 1 or "Any" in names or any(names <= alike for alike in _ALIKE)
+
+
+def expanded(t: ast.Type, scope: Scope) -> ast.Type:
+    """A written type with what its aliases stand for."""
+    if isinstance(t, ast.FnType):
+        params = tuple(expanded(p, scope) for p in t.params)
+        return replace(t, params=params, returns=expanded(t.returns, scope))
+    alias = scope.find(t.name) if isinstance(t, ast.TypeRef) else None
+    return expanded(alias.type, alias.scope) if isinstance(alias, TypeV) else t
 
 
 def declared(t: ast.Type, scope: Scope, at: Span | None = None) -> Label:
@@ -352,11 +281,11 @@ _CHECKS: dict[str, Callable[[Value, ast.TypeRef, Signature], Value]] = {
     "String": _string,
     "Axis": _axis,
     "Axes": _axis,
-    "Data": _data,
-    "Site": _site,
-    "Sites": _sites,
-    "Lens": _lens,
-    "Basis": _lens,
+    "Data": places.data,
+    "Site": places.site,
+    "Sites": places.sites,
+    "Lens": places.lens,
+    "Basis": places.lens,
 }
 
 
