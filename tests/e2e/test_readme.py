@@ -66,7 +66,7 @@ def test_its_two_commands_set_everything_up(tmp_path: Path) -> None:
 
 def test_its_commands_are_those_there_are() -> None:
     commands = section("Commands")
-    assert set(re.findall(r"^\| `midsl (\w+)", commands, re.M)) == set(main.commands)
+    assert set(re.findall(r"^\| `midsl ([\w-]+)", commands, re.M)) == set(main.commands)
     flags = set(re.findall(r"--no-[a-z-]+", commands))
     assert flags == {f"--no-{p.replace('_', '-')}" for p in PASSES}
 
