@@ -63,6 +63,8 @@ LAYERS: dict[str, set[str]] = {
     "ide": {*FRONT, "sema", "graph"},
     "cli_edit": {*BASE, "diagnostics", "syntax", "sema", "ide", "cli_common"},
     "cli_library": {*BASE, "diagnostics", "plan", "show", "ide", "cli_common"},
+    "api": {*BASE, "sema", "plan", "show", "store"},
+    "notebook": {*BASE, "diagnostics", "api", "show"},
     "cli_results": {*BASE, "diagnostics", "store", "show", "ide", "cli_common"},
     "cli_cache": {*BASE, "show", "cli_common"},
     "cli": {

@@ -48,6 +48,11 @@ class Binder(Facts):
     fitter: Callable[[Binder, ir.Fit], dict[str, Tensor]] | None = None
     trust: bool = False
 
+    def keep_models_of(self, other: Binder) -> None:
+        """Share what another binder has loaded and exported; data is made again: files may have changed."""
+        self.models, self.graphs, self.exported = other.models, other.graphs, other.exported
+        self.hooked, self.externs = other.hooked, other.externs
+
     # -- Facts
 
     def info(self, model: ir.Node) -> ModelInfo | None:

@@ -68,18 +68,34 @@ def compile_spec(
     tests: Callable[[str], bool] | None = None,
     compile: str = "never",
 ) -> Compiled:
+    """Check, bind and plan the spec of a file, as `compile_source` does its text."""
+    return compile_source(read_source(path), path.resolve().parent, params, off, trust, tests, compile)
+
+
+def compile_source(
+    source: SourceFile,
+    folder: Path,
+    params: Mapping[str, str] | None = None,
+    off: Collection[str] = (),
+    trust: bool = False,
+    tests: Callable[[str], bool] | None = None,
+    compile: str = "never",
+    warm: Binder | None = None,
+) -> Compiled:
     """Check, bind and plan a spec; nothing runs and nothing is written.
 
+    `folder` is what its paths are relative to. `warm`: a binder whose models and graphs are at hand already.
     `compile`: whether segments are compiled (auto, always, never). `tests`: plan those of its `test` blocks
     whose titles are wanted, in place of its experiments.
 
     Raises:
         MiError: every error that checking or binding found.
     """
-    source = read_source(path)
     trainer, fitter = Trainer(), Fitter()
     bag = Bag()
-    binder = Binder(folder=path.resolve().parent, bag=bag, trainer=trainer, fitter=fitter, trust=trust)
+    binder = Binder(folder=folder, bag=bag, trainer=trainer, fitter=fitter, trust=trust)
+    if warm is not None:
+        binder.keep_models_of(warm)
     with working_in(binder.folder):
         check_source(
             source, FileFacts(), params, trust, tests=tests

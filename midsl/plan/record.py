@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,36 @@ from midsl.store.rows import Artifact
 DONE, FAILED_EXPECT = 0, 3
 
 
+@dataclass(frozen=True)
+class Landed:
+    """A run that is stored: exit code (0 done, 3 an expect failed), id, and what came out."""
+
+    code: int
+    run_uuid: str
+    compiled: Compiled
+    execution: Execution
+    explained: Explanation
+    warnings: Bag
+
+
 def run_and_store(
     compiled: Compiled, folder: Path, params: Mapping[str, str], argv: list[str], as_json: bool
 ) -> int:
-    """Execute a plan, store each experiment as it completes, and print what came out.
+    """Run as `land_run` does, and print what came out; returns the exit code."""
+    done = land_run(compiled, folder, params, argv)
+    if as_json:
+        told = _json(done.compiled, done.execution, done.explained, done.code, done.run_uuid, done.warnings)
+        click_json(told)
+    else:
+        _print(done.compiled, done.execution, done.explained, folder, done.warnings)
+    return done.code
 
-    Returns the exit code: 0 done, 3 an expect failed, 4 resources ran out or a run failed (what was
-    complete is kept), 130 interrupted.
+
+def land_run(compiled: Compiled, folder: Path, params: Mapping[str, str], argv: list[str]) -> Landed:
+    """Execute a plan, and store each experiment as it completes.
+
+    Raises:
+        MiError: with exit code 4 where resources ran out or a run failed; what was complete is kept.
     """
     store = Store(folder.resolve())  # the spec runs in its own folder
     reused = reuse_from(store.root, compiled, model_numerics(compiled))
@@ -101,11 +125,7 @@ def run_and_store(
     writer.finish("failed_checks" if failed else "done", code)
     warnings = Bag()
     store.import_runs(warnings)
-    if as_json:
-        click_json(_json(compiled, execution, explained, code, writer.run_uuid, warnings))
-    else:
-        _print(compiled, execution, explained, folder, warnings)
-    return code
+    return Landed(code, writer.run_uuid, compiled, execution, explained, warnings)
 
 
 def click_json(value: Any) -> None:
