@@ -18,6 +18,8 @@ from midsl.resources import resource_dir
 from midsl.source import SourceFile
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
+from tests.data.test_prompts import folder as chat_folder
+from tests.data.test_prompts import hf
 
 TASKS = [
     p for p in (Path(__file__).parents[2] / "midsl" / "data" / "tasks").glob("*.py") if p.stem != "__init__"
@@ -115,9 +117,18 @@ def made(name: str, folder: Path) -> Dataset:
         "capitals": {"tokenizer": lands},
         "facts": {"tokenizer": words, "path": str(path), "template": "the {}"},
         "texts": {"tokenizer": words, "path": str(path), "label": "label", "number": "number"},
+        "prompts": talk(folder) if name == "prompts" else {},
     }
     dataset: Dataset = fn(**given[name])
     return dataset
+
+
+def talk(folder: Path) -> dict[str, Any]:
+    """Arguments of `prompts`: a tokenizer with a chat template, and a row in which all roles speak."""
+    path = folder / "talk.jsonl"
+    path.write_text('{"a": "be brief", "b": "why", "c": "so", "l": "x"}\n', encoding="utf-8")
+    chat = {"system": "a", "user": "b", "assistant": "c"}
+    return {"path": str(path), "tokenizer": hf(chat_folder(folder)), "chat": chat, "label": "l"}
 
 
 @pytest.mark.parametrize("name", sorted(declared("tasks").keys() - {"table", "random_pairs"}))
