@@ -188,7 +188,8 @@ class Session:
     def known(self, step: RunStep) -> bool:
         """Whether the points of a run's stage have been chosen."""
         staged = [r for r in self.plan.runs if r.stage == step.stage and (r.cones or r.rows)]
-        if not all(self.evaluator.domains.known(s) for r in (step, *staged) for s in r.sweeps):
+        swept = [*step.open, *(s for r in staged for s in r.sweeps)]
+        if not all(map(self.evaluator.domains.known, swept)):
             return False
         return all(d in self.ran for r in staged for g in r.gates for d in runs_read(g))
 
@@ -356,10 +357,10 @@ class Session:
         if self.known(step):
             exact = self.predict(step)
             return exact, exact
-        least = Totals(bytes=self._left_behind(step))
+        least = Totals(bytes=0 if step.open else self._left_behind(step))
         if not step.spare:
-            least.forwards = 1 if step.stacked else self.lane_count(step)
-            least.lanes = self.lane_count(step)
+            least.lanes = 1 if step.open else self.lane_count(step)
+            least.forwards = 1 if step.stacked else least.lanes
             most = copy(self.predict(step))
             if step.rows and isinstance(self.bound.engine(step.run.model), ModelGraph):
                 most.peak_bytes += self._unedited(step).total_bytes  # what it may take of its base run

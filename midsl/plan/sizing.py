@@ -9,6 +9,7 @@ import torch
 from midsl.data.dataset import Part
 from midsl.graph.hooks import HookModel
 from midsl.ir import nodes as ir
+from midsl.ir.types import TensorType
 from midsl.plan.bound import Bound
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.hooked import fitting
@@ -59,8 +60,9 @@ class Sizing:
         for s in swept:
             n *= self.points_of(s)
         gone = {(a.name, a.owner) for s in swept for a in s.axes}
+        varies = axes_held(node)
         for a in node.tensor_type.axes:
-            if (a.name, a.owner) in gone:
+            if (a.name, a.owner) in gone or a.name not in varies:
                 continue
             if a.name == "batch":
                 n *= len(part)
@@ -78,3 +80,34 @@ class Sizing:
         value = engine.run(tokens, torch.ones_like(tokens), {}, [key])[key]
         axes = axes_of(engine.info, key)
         return dict(zip(axes, fitting(key, value, axes, read.span).shape, strict=True))
+
+
+def is_single(index: ir.Node) -> bool:
+    """Whether an index takes one entry for each row, so that the axis goes."""
+    if isinstance(index, ir.Const):
+        return not isinstance(index.value, tuple)
+    return isinstance(index, ir.Coord) or (
+        isinstance(index, ir.Column) and isinstance(index.type, TensorType)
+    )
+
+
+_HELD: dict[str, frozenset[str]] = {}
+
+
+def axes_held(node: ir.Node) -> frozenset[str]:
+    """The axes that a value has an entry for each index of: what is the same along an axis is held once."""
+    known = _HELD.get(node.digest)
+    if known is None:
+        names = frozenset(node.tensor_type.names)
+        if isinstance(node, ir.Read):  # a selection that a pass moved into the site has gone from the value
+            known = names - {a for a, i in node.site.select if is_single(i)}
+        elif isinstance(node, ir.Const):
+            known = frozenset() if not isinstance(node.value, tuple) else names
+        elif isinstance(node, (ir.Apply, ir.Reduce, ir.Select)):
+            parts = [c for c in node.children if isinstance(c.type, TensorType)]
+            made = names.difference(*(c.tensor_type.names for c in parts))
+            known = names & (made.union(*map(axes_held, parts)))
+        else:
+            known = names
+        _HELD[node.digest] = known
+    return known

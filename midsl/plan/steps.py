@@ -74,6 +74,11 @@ class RunStep:
     name: str = ""
     reason: str = ""
 
+    @property
+    def open(self) -> list[ir.Sweep]:
+        """Its sweeps that may have any number of points before a condition has chosen them."""
+        return [s for s in self.sweeps if isinstance(s.domain, ir.Top) and s.domain.k is None]
+
 
 @dataclass
 class ChooseStep:

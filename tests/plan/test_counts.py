@@ -92,7 +92,11 @@ def test_predicted_is_executed(name: str) -> None:
             else:
                 assert within(execution.totals, said.least, said.optimised), what
     compiled = planned(name, OPTIONAL)
-    assert executed(compiled) == predicted(compiled), f"{name} without passes"
+    if any(step.open for step in compiled.plan.runs):  # a condition chooses any number of points
+        said = explain(compiled)
+        assert within(executed(compiled), said.least, said.optimised), f"{name} without passes"
+    else:
+        assert executed(compiled) == predicted(compiled), f"{name} without passes"
 
 
 def within(found: Totals, least: Totals, most: Totals) -> bool:
