@@ -25,7 +25,7 @@ def kept(path: Path) -> bool:
     """Whether the cache has a file; if so it counts as used now, and `midsl cache gc` takes others first."""
     try:
         os.utime(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except PermissionError:  # somebody else's cache, read only
         pass
