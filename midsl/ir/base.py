@@ -17,14 +17,14 @@ Scalar = int | float | str | bool | None
 Json = Scalar | tuple["Json", ...]
 
 
-def _encode(value: object) -> str:
+def encode(value: object) -> str:
     """An attribute as JSON, children by digest."""
     if type(value) is str:
         return _quoted(value)
     if isinstance(value, Node):
         return f'{{"node":"{value.digest}"}}'
     if isinstance(value, tuple):
-        return f"[{','.join(map(_encode, value))}]"
+        return f"[{','.join(map(encode, value))}]"
     if isinstance(value, Axis):
         return f'{{"axis":[{_quoted(value.name)},{_quoted(value.owner)},{_quoted(value.span)}]}}'
     if isinstance(value, float):
@@ -81,9 +81,13 @@ class Node:
 
     @once
     def digest(self) -> str:
-        content = [_encode(getattr(self, name)) for name in content_of(type(self))]
+        content = self._content()
         text = f"[{','.join((_quoted(type(self).__name__), *content))}]"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _content(self) -> list[str]:
+        """What makes up the identity besides the kind of node."""
+        return [encode(getattr(self, name)) for name in content_of(type(self))]
 
     @once
     def children(self) -> tuple[Node, ...]:

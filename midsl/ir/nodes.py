@@ -22,6 +22,7 @@ from midsl.ir.base import Json as Json
 from midsl.ir.base import Node as Node
 from midsl.ir.base import Opaque as Opaque
 from midsl.ir.base import Scalar as Scalar
+from midsl.ir.base import encode
 from midsl.ir.base import rewrite as rewrite
 from midsl.ir.base import walk as walk
 from midsl.ir.fits import Fit as Fit
@@ -206,7 +207,14 @@ class Site(Node):
 
 @dataclass(frozen=True, eq=False)
 class Self(Node):
-    """The value that arrives at the edited site, upstream edits included; same type as the site."""
+    """The value that arrives at the edited site, upstream edits included; same type as the site.
+
+    Its axes are part of its identity: what edits at places of unlike axes make of it are not one node.
+    """
+
+    def _content(self) -> list[str]:
+        axes = self.type.axes if isinstance(self.type, TensorType) else ()
+        return [encode(axes)]
 
 
 @dataclass(frozen=True, eq=False)

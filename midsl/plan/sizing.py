@@ -82,15 +82,6 @@ class Sizing:
         return dict(zip(axes, fitting(key, value, axes, read.span).shape, strict=True))
 
 
-def is_single(index: ir.Node) -> bool:
-    """Whether an index takes one entry for each row, so that the axis goes."""
-    if isinstance(index, ir.Const):
-        return not isinstance(index.value, tuple)
-    return isinstance(index, ir.Coord) or (
-        isinstance(index, ir.Column) and isinstance(index.type, TensorType)
-    )
-
-
 _HELD: dict[str, frozenset[str]] = {}
 
 
@@ -99,9 +90,7 @@ def axes_held(node: ir.Node) -> frozenset[str]:
     known = _HELD.get(node.digest)
     if known is None:
         names = frozenset(node.tensor_type.names)
-        if isinstance(node, ir.Read):  # a selection that a pass moved into the site has gone from the value
-            known = names - {a for a, i in node.site.select if is_single(i)}
-        elif isinstance(node, ir.Const):
+        if isinstance(node, ir.Const):
             known = frozenset() if not isinstance(node.value, tuple) else names
         elif isinstance(node, (ir.Apply, ir.Reduce, ir.Select)):
             parts = [c for c in node.children if isinstance(c.type, TensorType)]
