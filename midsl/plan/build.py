@@ -21,7 +21,6 @@ from midsl.passes.narrow_positions import base_of
 from midsl.passes.share_prefix import boards
 from midsl.passes.stage import computed
 from midsl.plan.evaluate import generalise
-from midsl.plan.inputs import owner_of
 from midsl.plan.liveness import conditions_of, with_frees
 from midsl.plan.steps import ChooseStep, FitStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
 
@@ -147,7 +146,7 @@ class _Builder:
                 return
             site = ir.Site(node.model, "logits", (), type=PlainType("Site"), span=node.span)
             swept = tuple(a for s in ir.sweeps_of(node) for a in s.axes)
-            owner = owner_of(node.data)
+            owner = node.data.owner
             axes = (*swept, Axis("batch", owner), Axis("pos", owner), Axis("vocab"))
             node = ir.Read(node, site, type=TensorType(axes=axes), span=node.span)
         self.place(node)

@@ -18,7 +18,7 @@ from midsl.ops.index import select
 from midsl.ops.named import NT
 from midsl.plan.domains import Domains
 from midsl.plan.evaluate import POINT, Env
-from midsl.plan.inputs import Rows, owner_of
+from midsl.plan.inputs import Rows
 from midsl.plan.keys import Key
 from midsl.plan.project import Projection
 from midsl.sema.tensors import stretch
@@ -143,7 +143,7 @@ class Captured:
             return x
         span = isinstance(index, ir.Column) and not isinstance(index.type, TensorType)
         if axis in ("pos", "key_pos") and (span or isinstance(index, ir.Slice) or _is_list(index)):
-            at, _ = self.rows.stretch(owner_of(self.run.data), stretch(index))
+            at, _ = self.rows.stretch(self.run.data.owner, stretch(index))
             picked = NT(at.data.clamp(0, x.size(axis) - 1), ("batch", axis))
             return select(x, axis, _cut(picked, env))
         if isinstance(index, ir.Slice):

@@ -20,7 +20,6 @@ from midsl.ops.named import NT
 from midsl.plan.capture import Layout, from_named, to_named
 from midsl.plan.domains import Domains, Table
 from midsl.plan.evaluate import POINT, Env, Evaluator
-from midsl.plan.inputs import owner_of
 from midsl.plan.keys import Key
 from midsl.sema.tensors import stretch
 
@@ -170,7 +169,7 @@ class _Place:
 
     def _stretch(self) -> tuple[NT, NT]:
         assert self.span is not None and self.op.chunk is not None
-        at, real = self.op.evaluator.rows.stretch(owner_of(self.op.run.data), self.span)
+        at, real = self.op.evaluator.rows.stretch(self.op.run.data.owner, self.span)
         rows = self.op.chunk.rows
         return NT(at.data[rows], at.axes), NT(real.data[rows], real.axes)
 

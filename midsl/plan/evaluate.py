@@ -23,7 +23,7 @@ from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.plan.domains import Domains, Table, is_dense
 from midsl.plan.draws import drawn
-from midsl.plan.inputs import Inputs, Rows, owner_of
+from midsl.plan.inputs import Inputs, Rows
 from midsl.sema.tensors import stretch
 
 POINT = "@"
@@ -406,7 +406,7 @@ def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Co
     wide = ir.Site(site.model, site.name, select_, site.minus, type=site.type, span=site.span)
     swept = {(a.name, a.owner) for _, c in coords for a in c.sweep.axes}
     swept -= {(a.name, a.owner) for s in ir.sweeps_of(node.run) for a in s.axes}
-    stars = tuple(Axis(a, owner_of(node.run.data) if a in ("pos", "key_pos") else "") for a, _ in coords)
+    stars = tuple(Axis(a, node.run.data.owner if a in ("pos", "key_pos") else "") for a, _ in coords)
     kept = tuple(a for a in node.tensor_type.axes if (a.name, a.owner) not in swept)
     t = replace(node.tensor_type, axes=(*stars, *kept))
     if isinstance(node, ir.Grad):

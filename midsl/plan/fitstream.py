@@ -23,7 +23,7 @@ from midsl.ops.named import NT
 from midsl.plan.bound import Bound
 from midsl.plan.domains import Domains, Table
 from midsl.plan.evaluate import Env, Evaluator
-from midsl.plan.inputs import Rows, owner_of
+from midsl.plan.inputs import Rows
 from midsl.plan.keys import keys_of
 from midsl.plan.lower import Lowered, lower
 
@@ -215,5 +215,5 @@ def _real(read: ir.Read, evaluator: Evaluator) -> np.ndarray:
     return (
         span_positions(part, pos.span)[1]
         if pos.span
-        else evaluator.rows.stretch(owner_of(read.run.data), "")[1].data.numpy()
+        else evaluator.rows.stretch(read.run.data.owner, "")[1].data.numpy()
     )

@@ -42,7 +42,7 @@ class Rows:
     @staticmethod
     def of(inputs: Inputs, roots: tuple[ir.Node, ...]) -> Rows:
         """Index the parts under some roots by the owner of their axes."""
-        owners = {owner_of(n): n for n in ir.walk(*roots) if isinstance(n, ir.Part)}
+        owners = {n.owner: n for n in ir.walk(*roots) if isinstance(n, ir.Part)}
         return Rows(inputs, owners)
 
     def column(self, node: ir.Column, part: Part | None = None) -> NT:
@@ -88,8 +88,3 @@ class Rows:
     def lengths(self, owner: str) -> NT:
         """Row lengths: int64 [batch]."""
         return NT(torch.from_numpy(np.asarray(self.inputs.part(self.owners[owner]).lengths)), ("batch",))
-
-
-def owner_of(part: ir.Part) -> str:
-    """The owner of a part's `batch` and `pos` axes (see ``Context.data_axes``)."""
-    return part.owner

@@ -9,7 +9,6 @@ import numpy as np
 from midsl.ir import nodes as ir
 from midsl.ir.program import left_axes
 from midsl.plan.bind import Binder, start_of
-from midsl.plan.inputs import owner_of
 from midsl.show.vega import vega
 from midsl.store.rows import ResultTable
 
@@ -25,7 +24,7 @@ def token_texts(report: ir.Node, table: ResultTable, binder: Binder) -> list[str
     assert isinstance(report, ir.Report)
     owner = next(a.owner for a in left_axes(report) if a.name == "pos")
     inside = list(ir.walk(report.value))
-    node = next(n for n in inside if isinstance(n, ir.Part) and owner_of(n) == owner)
+    node = next(n for n in inside if isinstance(n, ir.Part) and n.owner == owner)
     tokens = binder.part(node).tokens
     at = (np.asarray(table.keys[k], dtype=np.int64) for k in ("example", "pos"))
     ids = tokens[tuple(at)].tolist()

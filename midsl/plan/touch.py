@@ -12,7 +12,6 @@ from midsl.passes.drop_dead_lanes import gates_of
 from midsl.plan.domains import Table
 from midsl.plan.edits import EditOp
 from midsl.plan.gates import open_rows
-from midsl.plan.inputs import owner_of
 from midsl.plan.rowplan import EditRows
 from midsl.sema.tensors import stretch
 
@@ -47,7 +46,7 @@ def _positions(op: EditOp, site: ir.Site, table: Table, rows: slice, width: int)
         return (column[:, None] == every)[None]
     if isinstance(index, ir.Const) and isinstance(index.value, int):
         return (every == min(index.value, width - 1))[None, None]
-    at, real = evaluator.rows.stretch(owner_of(op.run.data), stretch(index))
+    at, real = evaluator.rows.stretch(op.run.data.owner, stretch(index))
     inside = torch.zeros(rows.stop - rows.start, width, dtype=torch.bool)
     b, w = real.data[rows].nonzero(as_tuple=True)
     inside[b, at.data[rows][b, w]] = True
