@@ -67,3 +67,8 @@ class Clause:
 def coord(sweep: ir.Sweep, index: int, kind: Kind, span: Span) -> ir.Coord:
     """A coordinate of the point that a sweep is at."""
     return ir.Coord(sweep, index, type=TensorType(kind, sweep.axes), span=span)
+
+
+def kind_of(value: int | float | str | bool) -> Kind:
+    """The kind of a tensor of such literals; texts have none, and are told apart by their labels."""
+    return "int" if type(value) is int else "bool" if type(value) is bool else "float"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
-from midsl.ir.types import Axis, Kind, PlainType, TensorType
+from midsl.ir.types import Axis
+from midsl.sema.clauses import DOMAIN, SWEEP, coord, kind_of
 from midsl.sema.unroll import Unroll
 from midsl.sema.values import ConstV, ListV, RangeV, TensorV, Value
 from midsl.syntax import ast
@@ -21,32 +22,26 @@ if TYPE_CHECKING:
     from midsl.sema.elaborate import Elaborator
     from midsl.sema.scope import Scope
 
-KINDS: dict[type, Kind] = {int: "int", float: "float", bool: "bool"}
 
+def comprehension(e: Elaborator, node: ast.Comprehension, scope: Scope, sweep_all: bool = False) -> Value:
+    """The list of its items, or one tensor with its variable swept.
 
-def comprehension(e: Elaborator, node: ast.Comprehension, scope: Scope) -> Value:
-    """The list of its items, or one tensor with an axis for the variable."""
+    `sweep_all`: sweep it wherever that can be, and not only where runs depend on it: a control's draws are.
+    """
     chosen, axis = _chosen(e, node, scope)
     if not chosen:
         return ListV(())
-    labels = axis.labels
+    if sweep_all:
+        swept = _swept(e, node, scope, axis)
+        if swept is not None:
+            return swept
     first = e.eval(node.item, scope.child({node.var: chosen[0]}))
-    if isinstance(first, TensorV) and labels is not None and type(labels[0]) in KINDS and len(chosen) > 1:
+    if isinstance(first, TensorV) and len(chosen) > 1 and not sweep_all:
         swept = _swept(e, node, scope, axis)
         if swept is not None and _runs_depend(swept, axis):
             return swept
     rest = [e.eval(node.item, scope.child({node.var: m})) for m in chosen[1:]]
     return ListV((first, *rest), axis)
-
-
-def drawn(e: Elaborator, node: ast.Comprehension, scope: Scope) -> Value:
-    """What stands in a control: one tensor with its variable swept wherever that can be, else the list."""
-    _, axis = _chosen(e, node, scope)
-    if axis.labels is not None and type(axis.labels[0]) in KINDS:
-        swept = _swept(e, node, scope, axis)
-        if swept is not None:
-            return swept
-    return comprehension(e, node, scope)
 
 
 def _chosen(e: Elaborator, node: ast.Comprehension, scope: Scope) -> tuple[list[Value], Axis]:
@@ -113,13 +108,14 @@ def _digest(labels: object) -> str:
 
 def _swept(e: Elaborator, node: ast.Comprehension, scope: Scope, axis: Axis) -> TensorV | None:
     """The value with the variable swept; None if it is no tensor of it, or if it must be a literal."""
-    assert axis.labels is not None
+    if axis.labels is None or isinstance(axis.labels[0], str):
+        return None
     span = node.source.span
-    points = ir.Points(tuple((v,) for v in axis.labels), type=PlainType("Domain"), span=span)
-    sweep = ir.Sweep(node.var, (node.var,), (axis,), points, type=PlainType("Sweep"), span=span)
-    t = TensorType(KINDS[type(axis.labels[0])], (axis,))
+    points = ir.Points(tuple((v,) for v in axis.labels), type=DOMAIN, span=span)
+    sweep = ir.Sweep(node.var, (node.var,), (axis,), points, type=SWEEP, span=span)
+    variable = TensorV(coord(sweep, 0, kind_of(axis.labels[0]), span))
     try:
-        value = e.eval(node.item, scope.child({node.var: TensorV(ir.Coord(sweep, 0, type=t, span=span))}))
+        value = e.eval(node.item, scope.child({node.var: variable}))
     except Unroll as err:
         if err.sweep != sweep:
             raise

@@ -14,7 +14,7 @@ from midsl.diagnostics.model import MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.sema.arguments import Args
-from midsl.sema.comprehend import drawn
+from midsl.sema.comprehend import comprehension
 from midsl.sema.unroll import meaning
 from midsl.sema.values import ControlsV, ListV, Value
 from midsl.source import Span
@@ -37,7 +37,7 @@ def value_of(e: Elaborator, stmt: ast.Binding, scope: Scope) -> Value:
             or "bind it first; the control stands in its place",
         )
     if isinstance(stmt.value, ast.Comprehension):
-        return drawn(e, stmt.value, scope)
+        return comprehension(e, stmt.value, scope, sweep_all=True)
     value = e.eval(stmt.value, scope)
     if isinstance(value, ListV) and value.axis is None:
         raise fail(

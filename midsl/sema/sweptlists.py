@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
-from midsl.ir.types import Axis, Kind
-from midsl.sema.clauses import DOMAIN, Clause, coord
+from midsl.ir.types import Axis
+from midsl.sema.clauses import DOMAIN, Clause, coord, kind_of
 from midsl.sema.values import ConstV, ListV, RecordV, TensorV, Value, VariousV
 from midsl.source import Span
 from midsl.syntax import ast
@@ -39,7 +39,7 @@ def _literals(name: str, prefix: str, values: list[Literal], span: Span) -> Clau
     points = ir.Points(tuple((v,) for v in literals), type=DOMAIN, span=span)
 
     def value(sweep: ir.Sweep, at: int) -> Value:
-        return TensorV(coord(sweep, at, _kind(literals[0]), span))
+        return TensorV(coord(sweep, at, kind_of(literals[0]), span))
 
     return Clause(name, (prefix + name,), (axis,), points, value, span, lambda p: _const(p[0]))
 
@@ -69,7 +69,7 @@ def _records(name: str, prefix: str, items: list[RecordV], span: Span) -> Clause
     axis = Axis(prefix + name, f"sweep:{name}", len(rows), labels)
 
     def value(sweep: ir.Sweep, at: int) -> Value:
-        kinds = [_kind(c[0]) for c in columns]
+        kinds = [kind_of(c[0]) for c in columns]
         return RecordV({f: TensorV(coord(sweep, at + i, kinds[i], span)) for i, f in enumerate(fields)})
 
     def pinned(point: tuple[ir.Scalar, ...]) -> Value:
@@ -133,10 +133,6 @@ def zipped(columns: dict[str, Value], spans: dict[str, Span], span: Span) -> Lis
 def _const(value: ir.Scalar) -> ConstV:
     assert value is not None
     return ConstV(value)
-
-
-def _kind(value: Literal) -> Kind:
-    return "int" if type(value) is int else "bool" if type(value) is bool else "float"
 
 
 def _uniform(values: list[Literal], span: Span) -> list[Literal]:
