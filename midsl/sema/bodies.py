@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
@@ -42,7 +43,6 @@ class Names:
         self.swept: dict[str, Swept] = {}
         self.clauses: dict[str, Clause] = {}
         self.points: dict[tuple[str, Coords], Names] = {}
-        self.controls = {s.name: s for s in body if isinstance(s, ast.Binding) and s.role == "control"}
         for stmt in body:
             try:
                 self._declare(stmt)
@@ -183,12 +183,17 @@ class Names:
         self.scope.names[name] = value
 
 
-class Draws(Names):
+@dataclass(frozen=True)
+class Draws:
     """The names of a body under a control of several draws: a value for each of them, side by side."""
 
-    def __init__(self, each: Sequence[Names], axis: Axis) -> None:
-        self.draws, self.axis = each, axis
-        self.scope, self.e = each[0].scope, each[0].e
+    draws: Sequence[Names]
+    axis: Axis
+
+    @property
+    def scope(self) -> Scope:
+        """The names under the first draw: what they are does not depend on which it is."""
+        return self.draws[0].scope
 
     def swept_in_order(self) -> list[Swept]:
         """The swept variables of the body; the draws are none of them."""
@@ -196,7 +201,7 @@ class Draws(Names):
 
     def value(self, node: ast.Expr) -> Value:
         """The values of an expression, along the axis of the draws."""
-        self.e.ctx.spend(len(self.draws), node.span)
+        self.draws[0].e.ctx.spend(len(self.draws), node.span)
         points = ir.Points(tuple((i,) for i in range(len(self.draws))))
         sweep = ir.Sweep(self.axis.name, (self.axis.name,), (self.axis,), points)
         return side_by_side([n.value(node) for n in self.draws], (self.axis,), sweep, node.span)

@@ -37,14 +37,15 @@ def value_of(e: Elaborator, stmt: ast.Binding, scope: Scope) -> Value:
             or "bind it first; the control stands in its place",
         )
     if isinstance(stmt.value, ast.Comprehension):
-        return comprehension(e, stmt.value, scope, sweep_all=True)
-    value = e.eval(stmt.value, scope)
+        value: Value = comprehension(e, stmt.value, scope, sweep_all=True)
+    else:
+        value = e.eval(stmt.value, scope)
     if isinstance(value, ListV) and value.axis is None:
         raise fail(
             "MI0301",
             "the draws of a control are a comprehension",
             stmt.value.span,
-            label="this is a list",
+            label="this is a list" if value.items else "there are none",
             help="such as `[... for draw in 0..20]`",
         )
     return value

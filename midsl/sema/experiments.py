@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from midsl.diagnostics.model import Label, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
@@ -17,11 +18,12 @@ from midsl.sema.controls import differing, refuse_unused, value_of
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.modules import LoadedModule
 from midsl.sema.plots import SINK, elaborate_plot
-from midsl.sema.scope import Lazy, Scope
+from midsl.sema.scope import Scope
 from midsl.sema.tensors import as_tensor, join_axes
 from midsl.sema.unroll import Unroll
 from midsl.sema.values import ConstV, ControlsV, ListV, PoisonError, RunV, TensorV, Value
 from midsl.sema.where import condition
+from midsl.source import NO_SPAN
 from midsl.syntax import ast
 
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -35,53 +37,22 @@ class Body:
 
     e: Elaborator
     name: str
-    outer: Scope
     body: tuple[ast.Stmt, ...]
-    controls: Mapping[str, ast.Binding] = field(default_factory=dict)
-    """Those of the file."""
-    again: Callable[[Mapping[str, Value | Lazy]], Scope] = field(default=lambda _: Scope({}))
-    """The scope around the body with other values of some names of the file."""
-    names: Names = field(init=False)
+    names: Names | Draws
     reports: dict[str, ir.Report] = field(default_factory=dict)
     sinks: list[ir.Node] = field(default_factory=list)
     lets: list[tuple[str, ir.Node]] = field(default_factory=list)
-    declared_reports: set[str] = field(default_factory=set)
     saved: set[str] = field(default_factory=set)
-    under: dict[str, Names] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.around: dict[str, Value | Lazy] = {}
-        self.names = Names(self.e, self.name, self.outer.child(self.around), self.body)
-        controls = [*self.names.controls, *(n for n in self.controls if n not in self.names.controls)]
-        if controls:
-            under = {n: lambda x, n=n: self.names_under(n).value(x) for n in controls}
-            self.around["@controls"] = ControlsV(under)
-            self.names.outer.names.update(self.around)
-
-    def names_under(self, name: str) -> Names:
-        """The names of the body where a control stands in the place of what it controls."""
-        if name not in self.under:
-            self.under[name] = self._names_under(self.names.controls.get(name) or self.controls[name])
-        return self.under[name]
-
-    def _names_under(self, stmt: ast.Binding) -> Names:
-        value = value_of(self.e, stmt, self.names.scope)
-        if not isinstance(value, ListV):
-            return self._with(stmt.name, value)
-        assert value.axis is not None
-        return Draws([self._with(stmt.name, item) for item in value.items], value.axis)
-
-    def _with(self, name: str, value: Value) -> Names:
-        """The names of the body with another value of one of them."""
-        if name in self.names.controls:
-            return Names(self.e, self.name, self.names.outer, self.body, {name: value})
-        return Names(self.e, self.name, self.again({name: value}).child(self.around), self.body)
+    @property
+    def declared_reports(self) -> set[str]:
+        """The reports that are written, whether or not they are refused."""
+        return {s.name for s in self.body if isinstance(s, ast.Report)}
 
     def run(self) -> Experiment:
         """Elaborate statement by statement, collecting what is refused."""
-        ctx, body = self.e.ctx, self.body
-        self.declared_reports = {s.name for s in body if isinstance(s, ast.Report)}
-        for stmt in body:
+        ctx = self.e.ctx
+        for stmt in self.body:
             try:
                 self._statement(stmt)
             except MiError as err:
@@ -94,43 +65,10 @@ class Body:
             ctx.warn(
                 "MI0312",
                 f"experiment `{self.name}` reports nothing",
-                body[0].span if body else self._span,
+                self.body[0].span if self.body else NO_SPAN,
                 "add a `report` or an `expect`",
             )
         return Experiment(self.name, tuple(self.lets), tuple(self.sinks))
-
-    def under_controls(self, used: set[str]) -> list[Experiment]:
-        """The experiment once more under each control: those of its reports that come out otherwise."""
-        done = []
-        for name in {**self.names.controls, **self.controls}:
-            other = Body(self.e, f"{self.name}_under_{name}", self.outer, self.body)
-            other.names = self.names_under(name)
-            for stmt in self.body:
-                if isinstance(stmt, ast.Report):
-                    try:
-                        other._statement(stmt)
-                    except MiError as err:
-                        raise MiError(
-                            *(replace(d, notes=(*d.notes, self._here(name))) for d in err.diagnostics)
-                        ) from None
-            changed = differing(tuple(other.sinks), self.reports)
-            if changed:
-                used.add(name)
-                done.append(Experiment(other.name, (), changed))
-            elif name in self.names.controls:
-                raise refuse_unused({name: self.names.controls[name].span})
-        return done
-
-    def _here(self, name: str) -> Label:
-        """Where a control is written, for messages about what it does."""
-        stmt = self.names.controls.get(name) or self.controls[name]
-        return Label(stmt.span, "under this control")
-
-    @property
-    def _span(self):  # type: ignore[no-untyped-def]
-        from midsl.source import NO_SPAN
-
-        return NO_SPAN
 
     def _statement(self, stmt: ast.Stmt) -> None:
         if isinstance(stmt, ast.Binding) and stmt.role != "control":
@@ -270,22 +208,85 @@ class Body:
         )
 
 
+@dataclass
+class Study:
+    """An experiment as it is written: its names, and once more under each of its controls.
+
+    Attributes:
+        outer: the scope around the body, given that of the file.
+        controls: those that it has, of its file and of its own body, by the name that each replaces.
+    """
+
+    e: Elaborator
+    name: str
+    body: tuple[ast.Stmt, ...]
+    module: LoadedModule
+    outer: Callable[[Scope], Scope]
+    controls: Mapping[str, ast.Binding]
+    _under: dict[str, Names | Draws] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.own = {s.name: s for s in self.body if isinstance(s, ast.Binding) and s.role == "control"}
+        self.controls = {**self.own, **self.controls, **self.own}
+        self.around: dict[str, Value] = {}
+        if self.controls:
+            under = {n: lambda x, n=n: self.under(n).value(x) for n in self.controls}
+            self.around["@controls"] = ControlsV(under)
+
+    def run(self, used: set[str]) -> list[Experiment]:
+        """The experiment, then those of its reports that come out otherwise under a control.
+
+        `used` takes the names of the controls that changed something.
+        """
+        bag = self.e.ctx.bag
+        main = Body(self.e, self.name, self.body, self.names)
+        done = [main.run()]
+        reports = tuple(s for s in self.body if isinstance(s, ast.Report))
+        for name, stmt in self.controls.items() if not bag.errors else ():
+            other, said = Body(self.e, f"{self.name}_under_{name}", reports, self.under(name)), len(bag.items)
+            changed = differing(other.run().sinks, main.reports)
+            here = Label(stmt.span, "under this control")
+            bag.items[said:] = [replace(d, notes=(*d.notes, here)) for d in bag.items[said:]]
+            if changed:
+                used.add(name)
+                done.append(Experiment(other.name, (), changed))
+            elif name in self.own and not bag.errors:
+                raise refuse_unused({name: stmt.span})
+        return done
+
+    @cached_property
+    def names(self) -> Names:
+        """The names of the body."""
+        return self._names(self.module.scope, {})
+
+    def under(self, name: str) -> Names | Draws:
+        """The names of the body where a control stands in the place of what it controls."""
+        if name not in self._under:
+            value = value_of(self.e, self.controls[name], self.names.scope)
+            if isinstance(value, ListV):
+                assert value.axis is not None
+                self._under[name] = Draws([self._with(name, v) for v in value.items], value.axis)
+            else:
+                self._under[name] = self._with(name, value)
+        return self._under[name]
+
+    def _with(self, name: str, value: Value) -> Names:
+        """The names of the body with another value of one name, its own or the file's."""
+        if name in self.own:
+            return self._names(self.module.scope, {name: value})
+        return self._names(self.module.again({name: value}), {})
+
+    def _names(self, file: Scope, pins: Mapping[str, Value]) -> Names:
+        return Names(self.e, self.name, self.outer(file).child(self.around), self.body, pins)
+
+
 def elaborate_experiment(
     e: Elaborator, decl: ast.Experiment, module: LoadedModule, used: set[str]
 ) -> list[Experiment]:
-    """An experiment with a body, or a call of a `method`; then its re-runs under controls.
-
-    `used` takes the names of the controls of the file that changed something.
-    """
+    """An experiment with a body, or a call of a `method`, and its re-runs under controls."""
     try:
         body, outer = _body(e, decl, module)
-        main = Body(
-            e, decl.name, outer(module.scope), body, module.controls, lambda v: outer(module.again(v))
-        )
-        done = [main.run()]
-        if not e.ctx.bag.errors:
-            done += main.under_controls(used)
-        return done
+        return Study(e, decl.name, body, module, outer, module.controls).run(used)
     except MiError as err:
         e.ctx.bag.extend(err.diagnostics)
     except PoisonError:
@@ -329,7 +330,8 @@ def elaborate_test(e: Elaborator, decl: ast.Test, module: LoadedModule) -> list[
                 label="there is no `expect` in it",
                 help="say what must hold: `expect all(x ~= y)`",
             )
-        return [Body(e, decl.title, module.scope, decl.body).run()]
+        names = Study(e, decl.title, decl.body, module, lambda scope: scope, {}).names
+        return [Body(e, decl.title, decl.body, names).run()]
     except MiError as err:
         e.ctx.bag.extend(err.diagnostics)
     except PoisonError:
