@@ -14,15 +14,17 @@ def need_truth(value: ConstV, span: Span) -> None:
         raise fail("MI0301", "a truth value is needed", span, label=f"this is a {value.kind}", help=help)
 
 
-def need_bool(tensor: TensorV, span: Span) -> None:
+def need_bool(
+    tensor: TensorV, span: Span, what: str = "a truth value is needed", such: str = "x > 0"
+) -> None:
     """Refuse a tensor that holds no truth values."""
     if tensor.type.kind != "bool":
         raise fail(
             "MI0301",
-            "a truth value is needed",
+            what,
             span,
             label=f"this is {tensor.type}",
-            help="compare it with something: `x > 0`",
+            help=f"compare it with something: `{such}`",
         )
 
 

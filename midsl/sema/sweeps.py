@@ -11,6 +11,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.clauses import DOMAIN, SWEEP, Clause, Swept, coord
 from midsl.sema.comprehend import members
+from midsl.sema.expected import need_bool
 from midsl.sema.lenses import make_lens
 from midsl.sema.sweptlists import swept_list
 from midsl.sema.tensors import apply, as_tensor
@@ -77,14 +78,7 @@ def joint_sweep(e: Elaborator, clauses: Sequence[Clause], where: ast.Expr, scope
     """
     variables = {c.name: c.alone for c in clauses}
     condition = as_tensor(e.eval(where, scope), where.span)
-    if condition.type.kind != "bool":
-        raise fail(
-            "MI0301",
-            "`where` is a truth value",
-            where.span,
-            label=f"this is {condition.type}",
-            help="compare it with something: `i < j`",
-        )
+    need_bool(condition, where.span, "`where` is a truth value", "i < j")
     free = ir.sweeps_of(condition.node)
     named = [c for c in clauses if variables[c.name].sweep in free]
     own = {a for c in named for a in c.axes}

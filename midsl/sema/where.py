@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
+from midsl.sema.expected import need_bool
 from midsl.sema.select import late_part
 from midsl.sema.tensors import apply, as_tensor, compare, const
 from midsl.sema.values import ColumnV, ConstV, DataV, LateV, ListV, PartV, TensorV, Value
@@ -31,14 +32,7 @@ def condition(e: Elaborator, written: ast.Expr, scope: Scope, about: ir.Node) ->
         part = late_part(about, late.name, late.span, e.ctx)
         e.ctx.late[late.span] = e.ctx.column(part, late.name, late.span)
     found = as_tensor(e.eval(written, scope), written.span)
-    if found.type.kind != "bool":
-        raise fail(
-            "MI0301",
-            "`where` is a truth value",
-            written.span,
-            label=f"this is {found.type}",
-            help="compare it with something: `where: x > 0`",
-        )
+    need_bool(found, written.span, "`where` is a truth value", "where: x > 0")
     return found
 
 

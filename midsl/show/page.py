@@ -41,13 +41,13 @@ def page(run: StoredRun, highlight: Highlight, styles: tuple[str, str]) -> str:
     """
     spec = run.row["spec_name"]
     parts = [
-        _section("question", "Question", _paragraphs(question(run.source))),
-        _section("claims", "Claims", _claims(run)),
-        _section("results", "Results", _results(run)),
-        _section("spec", "Spec", f'<pre tabindex="0"><code>{highlight(run.source)}</code></pre>'),
-        _section("plan", "Plan", _plan(run)),
-        _section("environment", "Made with", _environment(run)),
-        _section("again", "Run it again, and cite it", _again(run)),
+        ("question", "Question", _paragraphs(question(run.source))),
+        ("claims", "Claims", _claims(run)),
+        ("results", "Results", _results(run)),
+        ("spec", "Spec", f'<pre tabindex="0"><code>{highlight(run.source)}</code></pre>'),
+        ("plan", "Plan", _plan(run)),
+        ("environment", "Made with", _environment(run)),
+        ("again", "Run it again, and cite it", _again(run)),
     ]
     shown = [(name, title, body) for name, title, body in parts if body]
     links = "".join(f'<li><a href="#{name}">{title}</a></li>' for name, title, _ in shown)
@@ -81,10 +81,6 @@ def question(source: str) -> str:
         elif lines:
             break
     return " ".join(lines)
-
-
-def _section(name: str, title: str, body: str) -> tuple[str, str, str]:
-    return name, title, body
 
 
 def _badge(run: StoredRun) -> str:
@@ -138,8 +134,7 @@ def _rows(table: ResultTable, folded: bool) -> str:
         picked = np.sort(np.argsort(-size, kind="stable")[:MOST_ROWS])
         note = f"<p>The {MOST_ROWS} largest by size of {len(table)} rows; the store has all of them.</p>"
     body = note + _plain_table(table.columns, table.rows(int(i) for i in picked))
-    state = "" if folded or len(table) > 40 else " open"
-    return f"<details{state}><summary>{len(table)} rows</summary>{body}</details>"
+    return _folded(f"{len(table)} rows", body, opened=not folded and len(table) <= 40)
 
 
 def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -183,22 +178,14 @@ def _environment(run: StoredRun) -> str:
     lines = "".join(f"<dt>{_esc(what)}</dt><dd>{_esc(value)}</dd>" for what, value in facts(run))
     packages = run.environment.get("packages", {})
     told = ", ".join(f"{k} {v}" for k, v in packages.items())
-    more = (
-        f"<details><summary>{len(packages)} packages</summary><p>{_esc(told)}</p></details>"
-        if packages
-        else ""
-    )
+    more = _folded(f"{len(packages)} packages", _paragraphs(told)) if packages else ""
     found = [
         f"<li>{_esc(d['severity'])}[{_esc(d['code'])}]: {_esc(d['message'])}"
         + (f" ({_esc(d['file'])}:{d['line']})" if d["file"] else "")
         + "</li>"
         for d in run.rows("diagnostics")
     ]
-    said = (
-        f"<details><summary>{len(found)} warnings</summary><ul>{''.join(found)}</ul></details>"
-        if found
-        else ""
-    )
+    said = _folded(f"{len(found)} warnings", f"<ul>{''.join(found)}</ul>") if found else ""
     return f"<dl>{lines}</dl>{more}{said}"
 
 
@@ -219,8 +206,8 @@ def _again(run: StoredRun) -> str:
     )
 
 
-def _folded(title: str, body: str) -> str:
-    return f"<details><summary>{_esc(title)}</summary>{body}</details>"
+def _folded(title: str, body: str, opened: bool = False) -> str:
+    return f"<details{' open' if opened else ''}><summary>{_esc(title)}</summary>{body}</details>"
 
 
 def _paragraphs(text: str) -> str:

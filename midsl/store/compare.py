@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from midsl.store.runs import StoredRun, dicts
-from midsl.store.schema import key_in_sql, literal
+from midsl.store.schema import key_in_sql, of_report
 
 LEAVES = ("packages", "threads")
 """Entries of an environment that are told one by one, or that say nothing of results."""
@@ -145,8 +145,7 @@ def _table(a: StoredRun, b: StoredRun, in_a: dict[str, Any], in_b: dict[str, Any
         ]
         return (
             f"(SELECT {', '.join([*picked, 'value', 'true AS here'])} FROM measurements "
-            f"WHERE run_id = {run.run_id} AND "
-            f"experiment = {literal(of['experiment'])} AND report = {literal(of['report'])})"
+            f"WHERE run_id = {run.run_id} AND {of_report(of['experiment'], of['report'])})"
         )
 
     on = " AND ".join(f"a.k{i} IS NOT DISTINCT FROM b.k{i}" for i in range(len(keys))) or "true"

@@ -14,7 +14,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.store.db import Store
 from midsl.store.lock import commit
 from midsl.store.runs import find_run
-from midsl.store.schema import key_in_sql, literal, quote
+from midsl.store.schema import key_in_sql, literal, of_report, quote
 
 Format = Literal["parquet", "csv", "arrow"]
 _COPY = {"parquet": "FORMAT parquet, COMPRESSION zstd", "csv": "FORMAT csv, HEADER"}
@@ -74,7 +74,7 @@ def _select(run_id: int, report: dict[str, str]) -> str:
     keys = [f"{key_in_sql(k)} AS {quote(k['name'])}" for k in json.loads(report["keys"])]
     return (
         f"SELECT {', '.join([*keys, 'value', 'n', 'se'])} FROM measurements WHERE run_id = {run_id} "
-        f"AND experiment = {literal(report['experiment'])} AND report = {literal(report['report'])}"
+        f"AND {of_report(report['experiment'], report['report'])}"
     )
 
 

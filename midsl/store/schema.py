@@ -186,6 +186,11 @@ def key_in_sql(key: Mapping[str, Any], table: str = "") -> str:
     return f"{table}.{held}::{key['type']}" if table else f"{held}::{key['type']}"
 
 
+def of_report(experiment: str, report: str) -> str:
+    """Return the condition, in SQL, that a row is of a report."""
+    return f"experiment = {literal(experiment)} AND report = {literal(report)}"
+
+
 def create_table(name: str, columns: dict[str, str]) -> str:
     """Return the statement that makes a table."""
     return f"CREATE TABLE {quote(name)} ({', '.join(f'{quote(c)} {t}' for c, t in columns.items())})"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midsl.store.rows import ResultTable
-from midsl.store.schema import key_in_sql, literal, quote
+from midsl.store.schema import key_in_sql, of_report, quote
 
 REPORT = ("experiment", "report", "unit", "keys", "n_total")
 """What describes a report, in the order in which `read_table` takes it."""
@@ -30,7 +30,7 @@ def read_table(
     picked = [f"{key_in_sql(key)} AS k{i}" for i, key in enumerate(schema)]
     found = con.execute(
         f"SELECT {', '.join([*picked, 'value', 'n', 'se'])} FROM {source} "
-        f"WHERE experiment = {literal(experiment)} AND report = {literal(report)}"
+        f"WHERE {of_report(experiment, report)}"
     ).fetchnumpy()
     return ResultTable(
         experiment,
