@@ -7,7 +7,7 @@ refused with nothing written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from inspect import signature
@@ -27,7 +27,10 @@ from midsl.graph.rebind import rebind
 from midsl.graph.sites import ModelGraph, build_model_graph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
+from midsl.sema.check import Checked, check_source
 from midsl.sema.facts import Facts
+from midsl.sema.filefacts import FileFacts
+from midsl.source import SourceFile
 
 
 @dataclass
@@ -242,3 +245,19 @@ def start_of(model: ir.Node) -> ir.Node:
     while isinstance(model, ir.Train):
         model = model.model
     return model
+
+
+def check_bound(
+    source: SourceFile,
+    binder: Binder,
+    params: Mapping[str, str] | None = None,
+    tests: Callable[[str], bool] | None = None,
+) -> Checked:
+    """Check a spec with what there really is; before that with files alone, so that nothing is loaded for one
+    that is wrong by itself.
+
+    Raises:
+        MiError: what the files alone show to be wrong.
+    """
+    check_source(source, FileFacts(), params, binder.trust, tests=tests).require()
+    return check_source(source, binder, params, binder.trust, tests=tests)

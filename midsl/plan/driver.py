@@ -13,7 +13,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.text import print_program
 from midsl.passes.pipeline import Optimised, optimise
-from midsl.plan.bind import Binder
+from midsl.plan.bind import Binder, check_bound
 from midsl.plan.build import build, fits_of
 from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
@@ -25,8 +25,7 @@ from midsl.plan.session import Session
 from midsl.plan.steps import ChooseStep, FitStep, FreeStep, LoadStep, Plan, RunStep, SinkStep, TrainStep
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
-from midsl.sema.check import check_source, read_source
-from midsl.sema.filefacts import FileFacts
+from midsl.sema.check import read_source
 from midsl.show.progress import progress
 from midsl.source import SourceFile
 from midsl.store.rows import CellRow, CheckRow, ResultTable
@@ -97,10 +96,7 @@ def compile_source(
     if warm is not None:
         binder.keep_models_of(warm)
     with working_in(binder.folder):
-        check_source(
-            source, FileFacts(), params, trust, tests=tests
-        ).require()  # cheap, and nothing is loaded yet
-        checked = check_source(source, binder, params, trust, tests=tests)
+        checked = check_bound(source, binder, params, tests)
         program = checked.require()
         bag.extend(checked.bag)
         fitter.planned = fits_of(*program.roots)

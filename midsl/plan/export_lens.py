@@ -18,14 +18,13 @@ from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.fit.draw import entries, kept_tensor
 from midsl.ir import nodes as ir
-from midsl.plan.bind import Binder
+from midsl.plan.bind import Binder, check_bound
 from midsl.plan.domains import Domains
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.fits import Fitter
 from midsl.plan.inputs import Rows
 from midsl.plan.train import Trainer
-from midsl.sema.check import Checked, check_source, read_source
-from midsl.sema.filefacts import FileFacts
+from midsl.sema.check import Checked, read_source
 from midsl.sema.values import ConstV, LensV, RecordV, SiteV, TensorV
 from midsl.workdir import working_in
 
@@ -44,8 +43,7 @@ def export_lens(
     source, folder = read_source(spec), folder.resolve()
     binder = Binder(folder=spec.resolve().parent, trainer=Trainer(), fitter=Fitter(), trust=trust)
     with working_in(binder.folder):
-        check_source(source, FileFacts(), params, trust).require()
-        checked = check_source(source, binder, params, trust)
+        checked = check_bound(source, binder, params)
         checked.require()
         made = _named(checked, name)
         parts = parts_of(made, binder, checked)
