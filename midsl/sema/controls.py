@@ -7,10 +7,10 @@ is what `x` comes to under the control, so that a claim may compare the two.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from midsl.diagnostics.model import MiError, fail
+from midsl.diagnostics.model import Bag, Label, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.sema.arguments import Args
@@ -23,6 +23,26 @@ from midsl.syntax import ast
 if TYPE_CHECKING:
     from midsl.sema.elaborate import Elaborator
     from midsl.sema.scope import Scope
+
+
+def controls_of(statements: Iterable[ast.Decl | ast.Stmt], bag: Bag) -> dict[str, ast.Binding]:
+    """The controls of a file or a body, by the name that each replaces: MI0204 for two of one name."""
+    found: dict[str, ast.Binding] = {}
+    for s in statements:
+        if not (isinstance(s, ast.Binding) and s.role == "control"):
+            continue
+        if s.name in found:
+            err = fail(
+                "MI0204",
+                f"`{s.name}` has two controls",
+                s.name_span,
+                label="controlled again here",
+                notes=[Label(found[s.name].name_span, "controlled here first")],
+                help="put both into one: `control v = [... for draw in 0..2]`",
+            )
+            bag.extend(err.diagnostics)
+        found.setdefault(s.name, s)
+    return found
 
 
 def value_of(e: Elaborator, stmt: ast.Binding, scope: Scope) -> Value:

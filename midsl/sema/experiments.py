@@ -14,7 +14,7 @@ from midsl.ir.program import RESERVED_COLUMNS, Experiment, key_columns
 from midsl.sema.agree import Signature
 from midsl.sema.bodies import Draws, Names, cannot_unroll
 from midsl.sema.calls import bind
-from midsl.sema.controls import differing, refuse_unused, value_of
+from midsl.sema.controls import controls_of, differing, refuse_unused, value_of
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.modules import LoadedModule
 from midsl.sema.plots import SINK, elaborate_plot
@@ -226,7 +226,7 @@ class Study:
     _under: dict[str, Names | Draws] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.own = {s.name: s for s in self.body if isinstance(s, ast.Binding) and s.role == "control"}
+        self.own = controls_of(self.body, self.e.ctx.bag)
         self.controls = {**self.own, **self.controls, **self.own}
         self.around: dict[str, Value] = {}
         if self.controls:
@@ -248,11 +248,24 @@ class Study:
             here = Label(stmt.span, "under this control")
             bag.items[said:] = [replace(d, notes=(*d.notes, here)) for d in bag.items[said:]]
             if changed:
+                self._refuse_clash(other.name, stmt)
                 used.add(name)
                 done.append(Experiment(other.name, (), changed))
             elif name in self.own and not bag.errors:
                 raise refuse_unused({name: stmt.span})
         return done
+
+    def _refuse_clash(self, name: str, control: ast.Binding) -> None:
+        """The tables of a re-run may not be those of another experiment (MI0204)."""
+        for decl in self.module.tree.decls:
+            if isinstance(decl, ast.Experiment) and decl.name == name:
+                raise fail(
+                    "MI0204",
+                    f"experiment `{name}` has the name of `{self.name}` under this control",
+                    control.name_span,
+                    notes=[Label(decl.span, "the experiment")],
+                    help="give the experiment another name",
+                )
 
     @cached_property
     def names(self) -> Names:

@@ -13,6 +13,7 @@ from midsl.resources import resource_dir
 from midsl.sema.agree import Mismatch, Signature
 from midsl.sema.builtins import BUILTINS
 from midsl.sema.context import Context
+from midsl.sema.controls import controls_of
 from midsl.sema.definitions import check_module
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.models import annotated
@@ -96,6 +97,7 @@ class Modules:
                 return other
 
             module.again = again
+            module.controls = controls_of(tree.decls, self.ctx.bag)
             for decl in tree.decls:
                 self._declare(decl, scope, module)
             if not std or len(self.busy) == 1:  # the library is known to be sound: it has tests
@@ -215,8 +217,7 @@ class Modules:
         if isinstance(decl, ast.Alias):
             value = TypeV(decl.type, scope)
         elif isinstance(decl, ast.Binding) and decl.role == "control":
-            module.controls[decl.name] = decl
-            return
+            return  # it stands in for a binding of its name
         elif isinstance(decl, ast.Binding):
             value = lazy_binding(self.e, decl, scope)
         elif isinstance(decl, ast.Param):
