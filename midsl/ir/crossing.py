@@ -61,3 +61,10 @@ def with_self(node: ir.Node, value: ir.Node) -> ir.Node:
         return memo[n.digest]
 
     return go(node)
+
+
+def is_single(index: ir.Node) -> bool:
+    """Whether an index takes its axis away: a number, a swept variable, a column with one for each row."""
+    if isinstance(index, ir.Column):
+        return isinstance(index.type, TensorType)
+    return isinstance(index, ir.Coord) or (isinstance(index, ir.Const) and isinstance(index.value, int))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import is_single
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.tensors import narrowed
 from midsl.sema.unroll import need_literal
@@ -230,7 +231,7 @@ def site_field(value: SiteV, name: str, span: Span) -> Value:
         return TensorV(index)
     if isinstance(index, ir.Const) and isinstance(index.value, int):
         return ConstV(index.value)
-    single = [a for a, i in value.site.select if isinstance(i, (ir.Coord, ir.Const)) and _single(i)]
+    single = [a for a, i in value.site.select if isinstance(i, (ir.Coord, ir.Const)) and is_single(i)]
     raise fail(
         "MI0205",
         f"a site has no field `{name}`",
@@ -301,22 +302,16 @@ def slice_type(value: SiteV, site: ir.Site, part: PartV, ctx: Context) -> Tensor
     for name, i in site.select:
         if isinstance(i, ir.Star):
             axes.append(axis(name))
-        elif name == "layer" and not _single(i):
+        elif name == "layer" and not is_single(i):
             axes.append(narrowed(axis(name), i))
     rest = [axis(a) if a != "batch" else batch for a in value.row.axes]
     for a in rest:
         i2 = site.index(a.name)
         if i2 is None:
             axes.append(a)
-        elif not isinstance(i2, ir.Star) and not _single(i2):
+        elif not isinstance(i2, ir.Star) and not is_single(i2):
             axes.append(narrowed(a, i2))
     return TensorType("float", tuple(axes), "logit" if value.row.name == "logits" else None)
-
-
-def _single(index: ir.Node) -> bool:
-    if isinstance(index, ir.Column):
-        return isinstance(index.type, TensorType)
-    return isinstance(index, ir.Coord) or (isinstance(index, ir.Const) and isinstance(index.value, int))
 
 
 def read(run: RunV, value: SiteV, span: Span, ctx: Context) -> TensorV:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import is_single
 from midsl.ir.types import Axis, TensorType
 from midsl.sema.values import (
     ColumnV,
     ConstV,
     DataV,
     FnV,
+    Late,
     LateV,
     LensV,
     ListV,
@@ -131,13 +133,8 @@ def own_axis(site: SiteV, name: str) -> Axis:
 
 
 def _one(index: ir.Node) -> bool:
-    """Whether an index takes its axis away: a number, a swept variable, a column of positions."""
-    from midsl.sema.values import Late
-
-    if isinstance(index, ir.Column):
-        return isinstance(index.type, TensorType)
-    one = isinstance(index, ir.Const) and isinstance(index.value, int)
-    return one or isinstance(index, (ir.Coord, Late))
+    """Whether an index takes its axis away; a late-bound column does, if it is of positions."""
+    return isinstance(index, Late) or is_single(index)
 
 
 def lens_axes(value: LensV) -> tuple[Axis, ...]:
