@@ -28,7 +28,7 @@ from midsl.plan.train import Trainer
 from midsl.sema.check import read_source
 from midsl.show.progress import progress
 from midsl.source import SourceFile
-from midsl.store.rows import CellRow, CheckRow, ResultTable
+from midsl.store.rows import CellRow, CheckRow, LossRow, ResultTable
 from midsl.workdir import working_in
 
 
@@ -116,6 +116,7 @@ class Stage:
     plots: list[tuple[ir.Plot, ResultTable]] = field(default_factory=list)
     saves: list[Saved] = field(default_factory=list)
     cells: list[CellRow] = field(default_factory=list)
+    losses: list[LossRow] = field(default_factory=list)
 
 
 @dataclass
@@ -132,6 +133,8 @@ class Execution:
     """Let nothing go, for those who look at kept values afterwards."""
     stages: list[Stage] = field(default_factory=list)
     loaded: dict[int, CellRow] = field(default_factory=dict)
+    losses: list[LossRow] = field(default_factory=list)
+    """How the fits of the plan went."""
 
     def load(self) -> None:
         """Load and train what the plan needs; done once, before anything runs."""
@@ -145,6 +148,10 @@ class Execution:
                     began, cpu = time.perf_counter(), time.process_time()
                     self.compiled.binder.fitted(step.fit)
                     self.loaded[id(step)] = self._cell(step, step.fit.digest, began, cpu, Totals())
+                    self.losses += [
+                        LossRow(step.name, step.fit.digest, at, loss)
+                        for at, loss in self.compiled.fitter.done[step.fit.digest].losses
+                    ]
 
     def run(self, on_stage: Callable[[Stage], None] | None = None, session: Session | None = None) -> None:
         """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
@@ -152,7 +159,7 @@ class Execution:
         session = session or self.compiled.session()
         executor = Executor(session, self.compiled.bag.add)
         results = Results(session.evaluator)
-        cells = list(self.loaded.values())
+        cells, losses = list(self.loaded.values()), list(self.losses)
         tables: dict[str, ResultTable] = {}
         current: Stage | None = None
 
@@ -182,7 +189,8 @@ class Execution:
                     assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot, ir.Save))
                     if current is None or current.experiment != sink.experiment:
                         close()
-                        current, cells = Stage(sink.experiment, cells=cells), []
+                        current = Stage(sink.experiment, cells=cells, losses=losses)
+                        cells, losses = [], []
                     if isinstance(sink, ir.Report):
                         tables[sink.digest] = results.report(sink)
                         current.tables.append(tables[sink.digest])

@@ -98,6 +98,7 @@ def land_run(compiled: Compiled, folder: Path, params: Mapping[str, str], argv: 
                 [*plots, *saves],
                 fresh,
                 reused.fingerprints.get(stage.experiment),
+                stage.losses,
             )
 
     try:

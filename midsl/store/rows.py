@@ -119,6 +119,16 @@ class CellRow:
 
 
 @dataclass(frozen=True)
+class LossRow:
+    """The loss of one step of a fit, before that step was taken."""
+
+    fit: str
+    node_key: str
+    step: int
+    loss: float
+
+
+@dataclass(frozen=True)
 class Artifact:
     """Something that is no table: a plot (Vega-Lite JSON), tensors (safetensors), a page (html).
 

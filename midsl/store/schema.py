@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 AXES: dict[str, str] = {
     **dict.fromkeys(("layer", "head", "pos", "example", "batch", "feature", "neuron"), "BIGINT"),
@@ -67,6 +67,12 @@ PART_TABLES: dict[str, dict[str, str]] = {
         "flops": "BIGINT",
         "bytes": "BIGINT",
         "peak_bytes": "BIGINT",
+    },
+    "losses": {  # how fits went: up to a few hundred steps of each, the first and the last among them
+        "fit": "VARCHAR",
+        "node_key": "VARCHAR",
+        "step": "BIGINT",
+        "loss": "DOUBLE",
     },
     "artifacts": {
         "kind": "VARCHAR",

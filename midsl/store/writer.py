@@ -24,7 +24,7 @@ from midsl.source import NO_SPAN
 from midsl.store.lock import copy_file, try_lock, write_text
 from midsl.store.parts import Parts
 from midsl.store.record import RunRecord
-from midsl.store.rows import Artifact, CellRow, CheckRow, ResultTable
+from midsl.store.rows import Artifact, CellRow, CheckRow, LossRow, ResultTable
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -91,6 +91,7 @@ class RunWriter:
         artifacts: Sequence[Artifact] = (),
         diagnostics: Sequence[Diagnostic] = (),
         fingerprint: str | None = None,
+        losses: Sequence[LossRow] = (),
     ) -> None:
         """Write what a stage produced: after this returns all of it is kept, before that nothing.
 
@@ -115,6 +116,7 @@ class RunWriter:
                 parts.add_result(table)
             parts.add("checks", [_check(c) for c in checks])
             parts.add("cells", [_cell(name, c) for c in cells])
+            parts.add("losses", [(x.fit, x.node_key, x.step, x.loss) for x in losses])
             parts.add("artifacts", stored)
             parts.add("diagnostics", [_finding(d) for d in diagnostics])
             about = {"run_uuid": self.run_uuid, "spec_hash": self._manifest["record"]["spec_hash"]}
