@@ -13,7 +13,7 @@ from midsl.sema import tensors
 from midsl.sema.lenses import probe, with_fit
 from midsl.sema.runs import as_part, every_row
 from midsl.sema.sites import index_site, read
-from midsl.sema.unroll import need_literal
+from midsl.sema.unroll import Unroll, need_literal
 from midsl.sema.values import (
     ConstV,
     FnV,
@@ -96,19 +96,24 @@ def fitted(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         return made
     loss = e.eval(given["loss"], scope)
     if isinstance(loss, FnV):
-        reads, number = _of_values(e, made, loss, record, span)
+        reads, each = _of_values(e, made, loss, record, span)
         options = _options(record, BATCH, span)
     else:
         if "on" in record.fields or "skip" in record.fields:
             raise fail("MI0205", "the runs of this loss say what they are on", span, help="leave `on` out")
-        reads, number = (), tensors.reduce("mean", tensors.as_tensor(loss, given["loss"].span), None, span)
+        reads, each = (), tensors.as_tensor(loss, given["loss"].span)
         options = _options(record, ROWS, span)
-    if ir.sweeps_of(number.node) or any(isinstance(n, ir.Sweep) for n in ir.walk(number.node, *reads)):
+    swept = [s for n in (each.node, *reads) for s in ir.sweeps_of(n)]
+    if swept:
+        raise Unroll(swept[0])  # each point has a fit of its own
+    number = tensors.reduce("mean", each, None, span)
+    if any(isinstance(n, ir.Sweep) for n in ir.walk(number.node, *reads)):
         raise fail(
             "MI0601",
-            "not implemented: a fit inside a sweep",
+            "not implemented: a sweep inside the loss of a fit",
             span,
-            help="make one decomposition for each value of what is swept",
+            label="the loss reduces over what it sweeps itself",
+            help="write the terms of the loss out, with literals in the place of the swept variable",
         )
     start = [n.of for n in ir.walk(number.node) if isinstance(n, ir.Param) and isinstance(n.of, ir.Params)]
     own = [p for p in dict.fromkeys(start) if _mine(made, p)]
@@ -134,7 +139,7 @@ def _mine(made: LensV, params: ir.Node) -> bool:
 def _of_values(
     e: Elaborator, made: LensV, loss: FnV, record: RecordV, span: Span
 ) -> tuple[tuple[ir.Node, ...], TensorV]:
-    """A loss over positions: what it reads, and its mean."""
+    """A loss over positions: what it reads, and its value at each."""
     if "on" not in record.fields:
         raise fail(
             "MI0207", "a fit needs data: `on:`", span, help="such as `fit: { on: text.train, steps: 100 }`"
@@ -162,8 +167,7 @@ def _of_values(
         own = tuple(a for a in value.type.axes if a.name not in ("batch", "pos"))
         t = TensorType(axes=(Axis("batch", "fit"), *own))
         seen[loss.params[i].name] = TensorV(ir.Seen(i, type=t, span=span))
-    number = tensors.as_tensor(loss.body(loss.scope.child(seen)), loss.span)
-    return tuple(reads), tensors.reduce("mean", number, None, span)
+    return tuple(reads), tensors.as_tensor(loss.body(loss.scope.child(seen)), loss.span)
 
 
 def _whole(record: RecordV, name: str, default: int, span: Span) -> int:
