@@ -195,3 +195,17 @@ def stack(*items: NT, axis: str, labels: object = None) -> NT:
     if not dtype.is_floating_point and any(x.data.is_floating_point() for x in items):
         dtype = torch.float64
     return NT(torch.stack([x.expand(sizes).data.to(dtype) for x in items]), (axis, *sizes))
+
+
+@op("concat")
+def concat(a: NT, b: NT, over: Over) -> NT:
+    """Two values one behind the other along an axis of both; their other axes are joined by name."""
+    axis = _one(over)
+    sizes = joint_sizes(*(NT(x.data.select(x.dim(axis), 0), _others(x, axis)) for x in (a, b)))
+    wide = [x.expand({axis: x.size(axis), **sizes}).data for x in (a, b)]
+    dtype = torch.promote_types(wide[0].dtype, wide[1].dtype)
+    return NT(torch.cat([x.to(dtype) for x in wide]), (axis, *sizes)).permute_to((*sizes, axis))
+
+
+def _others(x: NT, axis: str) -> tuple[str, ...]:
+    return tuple(n for n in x.axes if n != axis)

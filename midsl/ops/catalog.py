@@ -6,7 +6,8 @@
 - ``along_axis``: the attribute `over` names axes that the result keeps (softmax);
 - ``drop_axis``: `over` names axes that the result loses (norm, argmax);
 - ``contract``: the same with two operands that meet along `over` (dot, kl);
-- ``new_axis``: the operands lie side by side along a new axis (stack).
+- ``new_axis``: the operands lie side by side along a new axis (stack);
+- ``join_axis``: the operands lie one behind the other along the axis `over`, which is as long as both.
 
 `unit`: "same" is that of the operands, "none" none, "nat" nats. `pad` is what stands in for padding
 along `over`, chosen so that padding changes nothing: 0 for sums, -inf where a softmax or a maximum
@@ -18,7 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Rule = Literal["elementwise", "along_axis", "drop_axis", "contract", "new_axis"]
+Rule = Literal["elementwise", "along_axis", "drop_axis", "contract", "new_axis", "join_axis"]
 Result = Literal["float", "bool", "int", "same"]
 UnitRule = Literal["same", "none", "nat"]
 INF = float("inf")
@@ -66,6 +67,7 @@ def _table() -> dict[str, OpInfo]:
         ops[name] = OpInfo(1, result=same)
     ops["clamp"] = OpInfo(1, result=same, unit=same, attrs=("min", "max"))
     ops["stack"] = OpInfo(None, "new_axis", result=same, unit=same, attrs=("axis", "labels"))
+    ops["concat"] = OpInfo(2, "join_axis", result=same, unit=same, attrs=("over",))
     ops["where"] = OpInfo(3, result=same, unit=same)
 
     over = ("over",)

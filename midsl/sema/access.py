@@ -5,9 +5,10 @@ from __future__ import annotations
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.sema.context import Context
+from midsl.sema.lensfamily import read_family
 from midsl.sema.models import blocks_field, model_field
 from midsl.sema.sites import index_blocks, read
-from midsl.sema.values import BlocksV, ConstV, DataV, ModelV, RunV, SiteV, Value, ViewV
+from midsl.sema.values import BlocksV, ConstV, DataV, FamilyV, ModelV, RunV, SiteV, Value, ViewV
 from midsl.sema.views import read_view
 from midsl.source import Span
 from midsl.syntax import ast
@@ -77,6 +78,8 @@ def index_run(ctx: Context, run: RunV, node: ast.Index, site: Value | None) -> V
         site = site_by_name(ctx, run.model, site.value, node.items[0].span)
     if isinstance(site, ViewV):
         return read_view(run, site, node.span, ctx)
+    if isinstance(site, FamilyV):
+        return read_family(run, site, node.span, ctx)
     if not isinstance(site, SiteV):
         raise fail(
             "MI0410",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
 from midsl.sema.arguments import Args
 from midsl.sema.calls import axis_names
-from midsl.sema.tensors import apply, as_tensor, find_axis
+from midsl.sema.tensors import apply, as_tensor, find_axis, join_axes
 from midsl.sema.values import AxisV, TensorV, Value
 from midsl.syntax import ast
 
@@ -116,6 +117,32 @@ def rename(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         t = replace(done.type, axes=axes)
         done = TensorV(ir.Apply("rename", (done.node,), attrs, type=t, span=node.span))
     return done
+
+
+def concat(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``concat(a, b, over: feature)``: two codes, or what belongs to them, one behind the other."""
+    args = Args(e, "concat", node, scope, ("a", "b", "over"))
+    a, b, over = args.tensor("a"), args.tensor("b"), args.axes("over")
+    if over is None or len(over) != 1:
+        help = "such as `concat(a, b, over: feature)`"
+        raise fail("MI0207", "`concat` needs one axis: `over:`", node.span, help=help)
+    first, second = (find_axis(x.type, over[0], args.expr("over").span, "lay out along") for x in (a, b))
+    if first.name in ("batch", "pos", "key_pos"):
+        help = "lay out along the axis of a code, or one that a sweep or a comprehension made"
+        raise fail("MI0301", f"`{first.name}` belongs to the data", args.expr("over").span, help=help)
+    both = hashlib.blake2b(f"{first.owner} {second.owner}".encode(), digest_size=4).hexdigest()
+    size = None if None in (first.size, second.size) else (first.size or 0) + (second.size or 0)
+    shared = join_axes([ir.Const(0, type=x.type.without(over[0])) for x in (a, b)], node.span)
+    kinds, units = {a.type.kind, b.type.kind}, {a.type.unit, b.type.unit}
+    if len(kinds) > 1 and "bool" in kinds:
+        help = "make both numbers: `where(cond, 1.0, 0.0)`"
+        raise fail("MI0301", "truth values and numbers along one axis", node.span, help=help)
+    if len(units) > 1:
+        help = "divide each by a reference of its own unit first"
+        raise fail("MI0305", "the two are of different units", node.span, help=help)
+    axis = Axis(first.name, f"both:{both}", size)
+    t = TensorType(a.type.kind if len(kinds) == 1 else "float", (*shared, axis), units.pop())
+    return TensorV(ir.Apply("concat", (a.node, b.node), (("over", axis.name),), type=t, span=node.span))
 
 
 def eigenvectors(e: Elaborator, node: ast.Call, scope: Scope) -> Value:

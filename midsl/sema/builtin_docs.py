@@ -106,6 +106,10 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "dot(a: Float[..], b: Float[..], over: Axes)",
         "The sum of products along one or several axes, which go.",
     ),
+    "concat": (
+        "concat(a: Float[..], b: Float[..], over: Axis)",
+        "Two values one behind the other along an axis that both have: two codes as one.",
+    ),
     "rename": (
         "rename(x: Float[..], old: new, ...)",
         "Another name for an axis: a matrix of a space into itself has two, and they need two names.",
@@ -148,6 +152,10 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "decode: fn(Float[..]) -> Float[..], name: Any, ...)",
         "A decomposition of two maps. Its `code` and `error` are places: writing the code keeps the error. "
         "What else is named, such as `decoder`, it exposes.",
+    ),
+    "joint": (
+        "joint(sites: Sites)",
+        "A family of sites as one place: a lens at it is over all its members, side by side.",
     ),
     "fitted": (
         "fitted(lens: Lens, loss: Any, fit: Record)",

@@ -13,6 +13,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Kind, PlainType, TensorType
 from midsl.sema import tensors
 from midsl.sema.algebra import (
+    concat,
     dot,
     eigenvectors,
     group_max,
@@ -26,6 +27,7 @@ from midsl.sema.controls import control
 from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.lenses import lens, params
+from midsl.sema.lensfamily import joint
 from midsl.sema.runs import except_
 from midsl.sema.sites import read
 from midsl.sema.stored import stored
@@ -376,7 +378,7 @@ BUILTINS: dict[str, BuiltinV] = {
         "except": _except,
         "top_sites": _top("top_sites"),
         "top_index": _top("top_index"),
-        **{f.__name__: f for f in (dot, top_mask, group_max, rename, eigenvectors, solve, step)},
+        **{f.__name__: f for f in (dot, concat, top_mask, group_max, rename, eigenvectors, solve, step)},
         "orthonormal": _along("orthonormal", None, drops=False),
         "train": train,
         "zip": _zip,
@@ -384,6 +386,7 @@ BUILTINS: dict[str, BuiltinV] = {
         "control": control,
         "params": params,
         "lens": lens,
+        "joint": joint,
         "fitted": fitted,
         "stored": stored,
         "split_subspace": split_subspace,

@@ -10,6 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType
 from midsl.sema.agree import Mismatch, Signature
+from midsl.sema.members import each_member
 from midsl.sema.typenames import type_of, written
 from midsl.sema.unroll import need_literal
 from midsl.sema.values import (
@@ -65,7 +66,8 @@ def call_value(e: Elaborator, func: Value, node: ast.Call, scope: Scope) -> Valu
             )
         e.ctx.calls.append(node.span)
         try:
-            return func.body(func.scope.child(args, signature))
+            each = each_member(func, args, lambda a: func.body(func.scope.child(a, signature)), node.span)
+            return func.body(func.scope.child(args, signature)) if each is None else each
         except MiError as err:
             raise err.seen_from(node.span, "called here") from None
         finally:

@@ -20,6 +20,7 @@ from midsl.sema.comprehend import comprehension
 from midsl.sema.context import Context
 from midsl.sema.expected import need_bool, need_truth, sites_of
 from midsl.sema.lenses import lens_field
+from midsl.sema.lensfamily import family_field, index_family
 from midsl.sema.models import blocks_field, model_field, module_side
 from midsl.sema.scope import Scope
 from midsl.sema.select import index_tensor
@@ -32,6 +33,7 @@ from midsl.sema.values import (
     ColumnV,
     ConstV,
     DataV,
+    FamilyV,
     FnV,
     LateV,
     LensV,
@@ -271,6 +273,8 @@ class Elaborator:
             return site_field(base, name, node.span)
         if isinstance(base, LensV):
             return lens_field(self, base, name, node.span)
+        if isinstance(base, FamilyV):
+            return family_field(self, base, name, node.span)
         if isinstance(base, SpaceV):
             if name not in base.members:
                 raise fail(
@@ -318,6 +322,8 @@ class Elaborator:
             return index_site(base, items, node.span)
         if isinstance(base, ViewV):
             return index_view(base, items, node.span)
+        if isinstance(base, FamilyV):
+            return index_family(base, items, node.span)
         if isinstance(base, ColumnV) and isinstance(base.node.type, TensorType):
             base = TensorV(base.node)
         if isinstance(base, ListV) and base.axis is not None and any(a is not None for a, _, _ in items):

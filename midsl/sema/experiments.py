@@ -21,7 +21,7 @@ from midsl.sema.plots import SINK, elaborate_plot
 from midsl.sema.scope import Scope
 from midsl.sema.tensors import as_tensor, join_axes
 from midsl.sema.unroll import Unroll
-from midsl.sema.values import ConstV, ControlsV, ListV, PoisonError, RunV, TensorV, Value
+from midsl.sema.values import ConstV, ControlsV, FamilyV, ListV, PoisonError, RunV, TensorV, Value
 from midsl.sema.where import condition
 from midsl.source import NO_SPAN
 from midsl.syntax import ast
@@ -276,7 +276,7 @@ class Study:
         """The names of the body where a control stands in the place of what it controls."""
         if name not in self._under:
             value = value_of(self.e, self.controls[name], self.names.scope)
-            if isinstance(value, ListV):
+            if isinstance(value, ListV) and not isinstance(value, FamilyV):
                 assert value.axis is not None
                 self._under[name] = Draws([self._with(name, v) for v in value.items], value.axis)
             else:

@@ -102,6 +102,11 @@ def fitted(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         if "on" in record.fields or "skip" in record.fields:
             raise fail("MI0205", "the runs of this loss say what they are on", span, help="leave `on` out")
         reads, each = (), tensors.as_tensor(loss, given["loss"].span)
+        if not any(isinstance(n, ir.Forward) for n in ir.walk(each.node)):
+            for name in ("batch", "seed"):
+                if name in record.fields:
+                    help = "leave it out: each step takes all there is"
+                    raise fail("MI0205", f"a loss without runs has no `{name}`", span, help=help)
         options = _options(record, ROWS, span)
     swept = [s for n in (each.node, *reads) for s in ir.sweeps_of(n)]
     if swept:

@@ -15,7 +15,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.crossing import with_self
 from midsl.ir.types import Axis, PlainType, TensorType
-from midsl.sema.tensors import as_tensor
+from midsl.sema.tensors import as_tensor, narrowed
 from midsl.sema.unroll import need_literal
 from midsl.sema.values import (
     AxisV,
@@ -303,8 +303,20 @@ def make_lens(
 def probe(at: SiteV) -> TensorV:
     """A value with the axes that the site has in a run, of no run in particular."""
     gone = {a for a, i in at.site.select if not isinstance(i, (ir.Slice, ir.Star))}
-    axes = tuple(Axis(a, at.model.owner, at.model.sizes.get(a)) for a in at.row.axes if a not in gone)
+    names = [*(at.together if at.joint else ()), *(a for a in at.row.axes if a not in gone)]
+    axes = tuple(joint_axis(at, a) for a in dict.fromkeys(names))
     return TensorV(ir.Self(type=TensorType(axes=axes)))
+
+
+def joint_axis(at: SiteV, name: str) -> Axis:
+    """An axis of a site, as long as it is selected there."""
+    axis, index = Axis(name, at.model.owner, at.model.sizes.get(name)), at.site.index(name)
+    return narrowed(axis, index) if name == "layer" and index is not None and not is_star(index) else axis
+
+
+def is_star(index: ir.Node) -> bool:
+    """Whether an index is all of an axis."""
+    return isinstance(index, ir.Star)
 
 
 def place(at: Value, span: Span) -> SiteV:
@@ -317,19 +329,19 @@ def place(at: Value, span: Span) -> SiteV:
             label=f"this is a {at.kind}",
             help="give it `at: m.blocks[3].resid_post`",
         )
-    if at.stars:
+    if at.stars and not at.joint:
         raise fail(
-            "MI0601",
-            "not implemented: one lens for each member of a family",
+            "MI0410",
+            "one lens, or one for each member?",
             span,
             label=f"`{at.stars[0]}` is starred",
-            help="make a lens for each site",
+            help="`joint(sites)` is one place; a function of a `Site` that gives a `Lens` makes one for each",
         )
     return at
 
 
 def _function(e: Elaborator, node: ast.Expr, scope: Scope, name: str) -> Map:
-    """A function of one value, as Python calls it."""
+    """An argument that is a function of one value."""
     value = e.eval(node, scope)
     if not isinstance(value, FnV) or len(value.params) != 1:
         raise fail(
@@ -339,10 +351,12 @@ def _function(e: Elaborator, node: ast.Expr, scope: Scope, name: str) -> Map:
             label=f"this is a {value.kind}",
             help=f"such as `{name}: fn (x) => ...`",
         )
-    return _called(value, node.span)
+    return called(value, node.span)
 
 
-def _called(fn: FnV, span: Span) -> Map:
+def called(fn: FnV, span: Span) -> Map:
+    """A function of one value, as Python calls it."""
+
     def call(x: TensorV) -> TensorV:
         return as_tensor(fn.body(fn.scope.child({fn.params[0].name: x})), span)
 
@@ -369,7 +383,7 @@ def with_fit(made: LensV, params: ir.Node, fit: ir.Node, span: Span) -> LensV:
         if isinstance(v, RecordV):
             return RecordV({n: shown(x) for n, x in v.fields.items()})
         if isinstance(v, FnV):
-            map_of = after(_called(v, span))
+            map_of = after(called(v, span))
             name = v.params[0].name
             return replace(v, body=lambda scope: map_of(as_tensor(scope.names[name], span)))
         return v

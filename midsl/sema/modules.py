@@ -26,6 +26,7 @@ from midsl.sema.values import (
     BuiltinV,
     DataV,
     ExternV,
+    FamilyV,
     FnV,
     LateV,
     LensV,
@@ -254,8 +255,8 @@ class Modules:
 _ROLES: dict[str, tuple[type[Value], ...]] = {
     "model": (ModelV,),
     "data": (DataV,),
-    "decomposition": (LensV,),
-    "basis": (LensV,),
+    "decomposition": (LensV, FamilyV),
+    "basis": (LensV, FamilyV),
     "site": (SiteV, SitesV, ViewV, TopV, LateV),
     "metric": (FnV, ExternV, BuiltinV),
 }
@@ -294,12 +295,26 @@ def lazy_binding(e: Elaborator, b: ast.Binding, scope: Scope) -> Lazy:
             e.ctx.owners.setdefault(value.owner[:8], b.name)
         if isinstance(value, LensV) and value.fit is not None:
             e.ctx.fits.setdefault(value.fit.digest, b.name)
+        if isinstance(value, FamilyV):
+            e.ctx.fits.update(fits_of(value, b.name))
         if isinstance(value, DataV):
             e.ctx.datas.setdefault(value.node.digest, b.name)
             e.ctx.owners.setdefault(value.node.digest[:8], b.name)
         return value
 
     return Lazy(b.name, b.name_span if b.name_span.end else b.span, make, e.ctx)
+
+
+def fits_of(family: FamilyV, name: str) -> dict[str, str]:
+    """The fits of a family's lenses, by the name of each: ``saes[layer: 3]``."""
+    found: dict[str, str] = {}
+    for i, member in enumerate(family.items):
+        at = f"{name}[{family.axis}: {i}]"
+        if isinstance(member, FamilyV):
+            found |= fits_of(member, at)
+        elif isinstance(member, LensV) and member.fit is not None:
+            found[member.fit.digest] = at
+    return found
 
 
 def of_type(ctx: Context, value: Value, b: ast.Binding, t: ast.Type, scope: Scope) -> Value:

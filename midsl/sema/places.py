@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir.types import Axis
 from midsl.sema import typenames
 from midsl.sema.agree import Mismatch, Signature, agree, length, listed, take
+from midsl.sema.lenses import joint_axis
 from midsl.sema.values import DataV, Late, LensV, PartV, SitesV, SiteV, TensorV, TopV, Value, ViewV
 from midsl.syntax import ast
 
@@ -42,6 +44,7 @@ def sites(value: Value, t: ast.TypeRef, s: Signature) -> Value:
         site(value, ast.TypeRef("Site"), s)
     else:
         raise Mismatch("", of_kind=True)
+    t = _bound(t, family, value, s)
     names = [a.name for a in t.axes if not a.rest]
     at = value.site if isinstance(value, TopV) else value
     while isinstance(at, (SitesV, ViewV)):
@@ -59,6 +62,18 @@ def sites(value: Value, t: ast.TypeRef, s: Signature) -> Value:
         assert isinstance(t.of, ast.TypeRef)
         site(value, t.of, s)
     return value
+
+
+def _bound(t: ast.TypeRef, family: Sequence[str], value: Value, s: Signature) -> ast.TypeRef:
+    """The type with the axes of the family in the place of axis variables, in order."""
+    axes = []
+    for i, a in enumerate(t.axes):
+        if a.name in s.variables and i < len(family) and isinstance(value, SiteV):
+            own = joint_axis(value, family[i])
+            s.axes[a.name] = own
+            a = replace(a, name=own.name)
+        axes.append(a)
+    return replace(t, axes=tuple(axes))
 
 
 def lens(value: Value, t: ast.TypeRef, s: Signature) -> Value:

@@ -11,12 +11,14 @@ from midsl.diagnostics.model import Label, MiError, fail
 from midsl.graph.info import ModelInfo
 from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType, TensorType
+from midsl.sema.members import views_of
 from midsl.sema.sites import check_model, read, resolve, slice_type
 from midsl.sema.tensors import as_tensor
 from midsl.sema.values import (
     DataV,
     EditsV,
     EditTemplate,
+    FamilyV,
     LensV,
     ModelV,
     PartV,
@@ -105,7 +107,7 @@ def attach_all(
                     put.edit.span,
                     label="one lens would undo what the other sets",
                     notes=[Label(other.edit.span, "the other edit")],
-                    help="say what becomes of the site: `x := self + a.decode(...) - b.decode(...)`",
+                    help="make one lens of both: `stitched(a, b)` of `std.decomp`",
                 )
         puts.append(put)
         edits.append(put.edit)
@@ -196,6 +198,8 @@ def _targets(target: Value, span: Span) -> tuple[SiteV | ViewV, ...]:
         return (target,)
     if isinstance(target, SitesV):
         return target.members
+    if isinstance(target, FamilyV) and (views := views_of(target)):
+        return views
     help = "such as `m.blocks[0].resid_post := 0`"
     if isinstance(target, TensorV):
         help = "a computed value is no place; edit the site it was read from"

@@ -12,6 +12,7 @@ from typing import Any
 
 from midsl.graph.info import SiteRow
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import is_single
 from midsl.ir.types import Axis, TensorType
 from midsl.source import NO_SPAN, Span
 from midsl.syntax import ast
@@ -42,6 +43,14 @@ class ListV(Value):
     items: tuple[Value, ...]
     axis: Axis | None = None
     kind = "list"
+
+
+@dataclass(frozen=True)
+class FamilyV(ListV):
+    """What there is of each member of a family of lenses, along the family's axis."""
+
+    axis: Axis = field(default=Axis(""))
+    kind = "family"
 
 
 @dataclass(frozen=True)
@@ -132,11 +141,22 @@ class SiteV(Value):
     model: ModelV
     site: ir.Site
     row: SiteRow
+    joint: bool = False
+    """Whether a lens is over all members of the family."""
     kind = "Site"
 
     @property
     def stars(self) -> tuple[str, ...]:
         return tuple(a for a, i in self.site.select if isinstance(i, ir.Star))
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """The axes that a value has beside those of one place: starred ones, and several layers."""
+        return tuple(
+            a
+            for a, i in self.site.select
+            if isinstance(i, ir.Star) or (a == "layer" and not isinstance(i, ir.Coord) and not is_single(i))
+        )
 
 
 @dataclass(frozen=True)

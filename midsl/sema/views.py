@@ -126,8 +126,10 @@ def attach_views(e: Elaborator, given: Sequence[EditTemplate], run: RunV, before
     site = resolve(first.at.site, run.part, e.ctx)
     me = TensorV(ir.Self(type=slice_type(first.at, site, run.part, e.ctx), span=span))
     seen = me
-    if lens.source is not None:
-        seen = read(before, lens.source, span, e.ctx)
+    if lens.source is not None or lens.at.joint:  # one code of several places: of the run without this edit
+        seen = read(before, lens.source if lens.source is not None else first.at, span, e.ctx)
+    if lens.source is None:  # a joint lens keeps the error of that run, too
+        me = seen
     old = lens.encode(seen)
     error = tensors.apply("sub", (me, lens.decode(old)), span)
     new = old

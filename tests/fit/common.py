@@ -18,6 +18,7 @@ import std.models as models
 from std.tasks import repeats
 from std.metrics import cross_entropy, nll
 from std.decomp import topk_sae, relu_sae, random_subspace, mse
+from std.decomp import crosscoder, cross_layer_transcoder, stitched, transcoder
 model m = models.toy(layers: 2, heads: 2, d_model: 12, d_mlp: 20, vocab: 24, ctx: 16, seed: 1)
 data  d = repeats(m.tokenizer, n: 6, period_min: 3, period_max: 5, ctx: 12, seed: 2)
 site  x = m.blocks[0].resid_post

@@ -16,7 +16,8 @@ from tests.examples.common import midsl
 from tests.fit.common import write
 
 BODY = """
-decomposition sae = topk_sae(at: x, d_sae: 16, k: 2, fit: { on: d, steps: 450, batch: 16, optim: adam(lr: 1e-2) })
+let f = { on: d, steps: 450, batch: 16, optim: adam(lr: 1e-2) }
+decomposition sae = topk_sae(at: x, d_sae: 16, k: 2, fit: f)
 experiment e { report error = mean(square((run m on d)[sae.error]), over: [batch, pos, d_model]) }
 """
 

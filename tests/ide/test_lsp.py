@@ -54,7 +54,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_is_wrong_inside_the_library_shows_where_it_is_used(file: Path) -> None:
-    call = "topk_sae(at: z, d_sae: 8, k: 2)"
+    call = "topk_sae(at: z, d_sae: 0, k: 2)"
     text = TEXT.replace("experiment", f"decomposition sae = {call}\nexperiment", 1).replace(
         "from std.tasks", "from std.decomp import topk_sae\nfrom std.tasks"
     )
