@@ -29,6 +29,8 @@ from midsl.ir.fits import Fit as Fit
 from midsl.ir.fits import Param as Param
 from midsl.ir.fits import Params as Params
 from midsl.ir.fits import Seen as Seen
+from midsl.ir.rollouts import Rollout as Rollout
+from midsl.ir.rollouts import Room as Room
 from midsl.ir.sinks import Expect as Expect
 from midsl.ir.sinks import Plot as Plot
 from midsl.ir.sinks import Report as Report
@@ -117,8 +119,16 @@ class Part(Node):
 
     @property
     def owner(self) -> str:
-        """What the part's `batch` and `pos` belong to; its sides share them."""
-        return f"{self.data.digest}/{self.split}" + (f"/{self.chosen}" if self.chosen else "")
+        """What the part's `pos` belongs to, and its `batch`, unless it is made of another part's rows."""
+        name = self.data.name if isinstance(self.data, (Room, Rollout)) else self.data.digest
+        return f"{name}/{self.split}" + (f"/{self.chosen}" if self.chosen else "")
+
+    @property
+    def rows(self) -> Part:
+        """The part that its `batch` is of: of rows written on, that of the prompts."""
+        if isinstance(self.data, Room):
+            return self.data.part.rows  # type: ignore[no-any-return]
+        return self.data.room.rows if isinstance(self.data, Rollout) else self
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,6 +57,10 @@ class Rows:
         sides = [self.inputs.part(n) for n in self.nodes.get(owner, {}).values()]
         return next((p for p in sides if span in p.columns), sides[0] if sides else None)
 
+    def rows_of(self, owner: str) -> str:
+        """The owner of the `batch` axis beside a position axis: rows written on are their prompts'."""
+        return next((n.rows.owner for n in self.nodes.get(owner, {}).values()), owner)
+
     def positions(self, axis: Axis) -> Part | None:
         """The data of a position axis, or None for an axis of another sort."""
         return self.part(axis.owner, axis.span) if axis.name in POSITIONS else None
@@ -114,7 +118,7 @@ class Rows:
                 at, real = row_positions(node.index, part, point)
                 there, covered = span_positions(part, span_of(node.axis))
                 inside = ((there == at[:, None]) & covered).any(1)
-                _and(found, {node.axis.owner: real & inside})
+                _and(found, {self.rows_of(node.axis.owner): real & inside})
         return found
 
     def _reduced(self, node: ir.Reduce, point: Point) -> Usable:
@@ -143,7 +147,7 @@ class Rows:
         for axis, index in site.select:
             if axis in POSITIONS and is_single(index):
                 _, real = row_positions(index, part, point)
-                _and(found, {data.owner: real})
+                _and(found, {data.rows.owner: real})
 
 
 def both(masks: Iterable[NT | None]) -> NT | None:

@@ -31,6 +31,9 @@ def held_back(sinks: tuple[ir.Node, ...]) -> str:
     """Why an experiment may not be taken from a store; "" where it may."""
     if any(isinstance(s, ir.Save) for s in sinks):
         return "saves tensors, which stay with the run that made them"
+    texts = [s for s in sinks if isinstance(s, ir.Plot) and s.kind == "tokens"]
+    if any(isinstance(n, ir.Rollout) for n in ir.walk(*texts)):
+        return "shows tokens that are written in the run itself"
     for node in ir.walk(*sinks):
         ref = getattr(node, "ref", "")
         if isinstance(ref, str) and ref and not ref.startswith("midsl."):

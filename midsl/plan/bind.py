@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from midsl.data.dataset import Dataset, Part
+from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.fit.draw import draw_params
 from midsl.graph.cache import load_info, save_info
@@ -163,6 +163,10 @@ class Binder(Facts):
                 model.span,
                 help="`midsl sites` lists sites and weights",
             ) from None
+
+    def tokenizer(self, model: ir.Node) -> Tokenizer | None:
+        """The tokenizer of a model, where it has one."""
+        return self.loaded(start_of(model)).tokenizer
 
     def param(self, node: ir.Param) -> Tensor:
         """A tensor of a decomposition, drawn or fitted."""

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from midsl.data.dataset import Dataset, Part
+from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.graph.hooks import HookModel
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
@@ -33,4 +33,8 @@ class Bound(Protocol):
 
     def param(self, node: ir.Param) -> Tensor:
         """A tensor of a decomposition."""
+        ...
+
+    def tokenizer(self, model: ir.Node) -> Tokenizer | None:
+        """The tokenizer of a model, where it has one."""
         ...

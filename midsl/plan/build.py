@@ -22,7 +22,18 @@ from midsl.passes.share_prefix import boards
 from midsl.passes.stage import computed
 from midsl.plan.evaluate import generalise
 from midsl.plan.liveness import conditions_of, with_frees
-from midsl.plan.steps import ChooseStep, FitStep, LoadStep, Plan, RunStep, SinkStep, Step, TrainStep
+from midsl.plan.naming import roll_name, run_name
+from midsl.plan.steps import (
+    ChooseStep,
+    FitStep,
+    LoadStep,
+    Plan,
+    RollStep,
+    RunStep,
+    SinkStep,
+    Step,
+    TrainStep,
+)
 
 
 def build(program: Program, schedule: Schedule) -> Plan:
@@ -66,6 +77,10 @@ class _Builder:
     grads: dict[str, dict[str, ir.Grad]] = field(default_factory=dict)
     placed: set[str] = field(default_factory=set)
     chosen: dict[str, ir.Sweep] = field(default_factory=dict)
+    rolls: dict[str, tuple[int, ir.Rollout]] = field(default_factory=dict)
+    """Rollouts by digest, each with the number of runs that come before it."""
+    _writes: bool = False
+    """Whether rows are written in this program."""
     _all: set[str] = field(default_factory=set)
     """Digests of the runs that the program asks for."""
     _direct: dict[str, tuple[ir.Forward, ...]] = field(default_factory=dict)
@@ -74,9 +89,10 @@ class _Builder:
 
     def plan(self) -> Plan:
         """Runs come as late as they may, so that an experiment's rows are there before the next begins."""
-        ends = []
+        ends: list[tuple[int, int]] = []
         asked = [n for x in self.program.experiments for n in (*x.sinks, *(v for _, v in x.lets))]
         self._all = {n.digest for n in ir.walk(*asked) if isinstance(n, ir.Forward)}
+        self._writes = any(isinstance(n, ir.Rollout) for n in ir.walk(*asked))
         for x in self.program.experiments:
             for sink in x.roots:
                 for condition in conditions_of(sink):
@@ -92,9 +108,9 @@ class _Builder:
                     self.place(sink.condition)
             for _, let in x.lets:
                 self._let(let)
-            ends.append(len(self.order))
+            ends.append((len(self.order), len(self.rolls)))
         if not self.schedule.late:
-            ends = [len(self.order)] * len(ends)
+            ends = [(len(self.order), len(self.rolls))] * len(ends)
         steps: list[Step] = self._loads()
         bases = Counter(b.digest for r in self.order if (b := base_of(r)) is not None)
         pending = dict(self.chosen)
@@ -105,13 +121,25 @@ class _Builder:
             steps.append(ChooseStep(pending.pop(digest), "its points are computed: a new stage"))
             stages[digest] = len(stages) + 1
 
+        rolls = list(self.rolls.values())
+
+        def roll(before: int, wanted: int) -> None:
+            """The rollouts that come before a run, of those that are wanted by now."""
+            while len(rolls) > len(self.rolls) - wanted and rolls[0][0] <= before:
+                rollout = rolls.pop(0)[1]
+                name = roll_name(self.program, rollout)
+                steps.append(RollStep(rollout, name, "its rows are written: a new stage"))
+                stages[rollout.digest] = len(stages) + 1
+
         done = 0
-        for x, end in zip(self.program.experiments, ends, strict=True):
-            for run in self.order[done:end]:
+        for x, (end, wanted) in zip(self.program.experiments, ends, strict=True):
+            for i, run in enumerate(self.order[done:end], done):
+                roll(i, wanted)
                 for s in ir.sweeps_of(run):
                     if s.digest in pending:
                         choose(s.digest)
-                stage = max((stages.get(s.digest, 0) for s in ir.sweeps_of(run)), default=0)
+                after = [*ir.sweeps_of(run), run.data.data]
+                stage = max(stages.get(n.digest, 0) for n in after)
                 gates = self._gates(run)
                 if gates:  # which rows are run is known once what decides it is there
                     read = sorted({r.digest for g in gates for r in self.direct(g)})
@@ -129,6 +157,7 @@ class _Builder:
                     ready.add((base.digest, stage))
                 steps += made
                 ready |= {(run.digest, stage) for m in made if m.rows and m.serves}
+            roll(end, wanted)
             done = end
             needed = {
                 s.digest for sink in x.sinks if isinstance(sink, (ir.Report, ir.Save)) for s in sink.sweeps
@@ -167,6 +196,8 @@ class _Builder:
 
         for run in self.order:
             need(run.model)
+        for _, rollout in self.rolls.values():
+            need(rollout.model)
         fits = {n.digest: name for name, n in self.program.fits}
         asked = [n for x in self.program.experiments for n in x.roots]
         for fit in fits_of(*asked):
@@ -207,18 +238,8 @@ class _Builder:
             stage=stage if known else 0,
             spare=spare,
             serves=not _written_out(run, outputs),
-            name=self._name(run),
+            name=run_name(self.program, run),
         )
-
-    def _name(self, run: ir.Forward) -> str:
-        """A run as people call it: model on data, with the sites that it edits."""
-        models = {n.digest: name for name, n in self.program.models}
-        datas = {n.digest: name for name, n in self.program.datas}
-        part = run.data
-        data = ".".join(x for x in (datas.get(part.data.digest, "data"), part.split, part.side) if x)
-        sites = sorted({e.site.name for e in run.edits})
-        edits = f" do {{ {', '.join(sites)} }}" if sites else ""
-        return f"{models.get(run.model.digest, 'model')} on {data}{edits}"
 
     # -- placing expressions
 
@@ -229,6 +250,9 @@ class _Builder:
         self.placed.add(node.digest)
         if isinstance(node, ir.Coord):
             self.choose(node.sweep)
+            return
+        if isinstance(node, ir.Part):
+            self._roll(node)
             return
         runs = self.direct(node)
         if not runs:
@@ -242,6 +266,17 @@ class _Builder:
         else:
             for child in node.children:
                 self.place(child)
+
+    def _roll(self, part: ir.Part) -> None:
+        """Rows that are written in this plan: prompts, and what edits are made of, are there before."""
+        rollout = part.data
+        if not isinstance(rollout, ir.Rollout) or rollout.digest in self.rolls:
+            return
+        self._roll(rollout.room.data.part)
+        for edit in rollout.edits:
+            assert isinstance(edit, ir.Edit)
+            self._place_edit(edit.value)
+        self.rolls[rollout.digest] = (len(self.order), rollout)
 
     def choose(self, sweep: ir.Sweep) -> None:
         """A computed domain: its score is placed, its choice is a step."""
@@ -308,6 +343,7 @@ class _Builder:
         """Order a run after everything that its edits need."""
         if run in self.order:
             return
+        self._roll(run.data)
         if run.data.where is not None:
             self.place(run.data.where)
         base = base_of(run) if self.schedule.rows else None
@@ -372,8 +408,17 @@ class _Builder:
         """Whether a value can be computed lane by lane and example by example."""
         known = self._fusable.get(node.digest)
         if known is None:
-            known = self._fusable[node.digest] = not has_self(node) and self._is_fusable(node)
+            own = not has_self(node) and not self._waits(node)
+            known = self._fusable[node.digest] = own and self._is_fusable(node)
         return known
+
+    def _waits(self, node: ir.Node) -> bool:
+        """Whether a value takes columns of rows that are written after some run that it reads."""
+        if not self._writes:
+            return False
+        columns = [n.part for n in ir.walk(node) if isinstance(n, ir.Column)]
+        later = {p for p in columns if isinstance(p, ir.Part) and isinstance(p.data, ir.Rollout)}
+        return bool(later) and any(r.data not in later for r in self.direct(node))
 
     def _is_fusable(self, node: ir.Node) -> bool:
         if isinstance(node, LEAVES):

@@ -8,21 +8,35 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from midsl.diagnostics.model import Bag, MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.text import print_program
 from midsl.passes.pipeline import Optimised, optimise
 from midsl.plan.bind import Binder, check_bound
+from midsl.plan.bound import Bound
 from midsl.plan.build import build, fits_of
 from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
 from midsl.plan.fits import Fitter
 from midsl.plan.memory import out_of_memory
 from midsl.plan.results import Results
+from midsl.plan.rollouts import predict, roll
 from midsl.plan.saved import Saved
 from midsl.plan.session import Session
-from midsl.plan.steps import ChooseStep, FitStep, FreeStep, LoadStep, Plan, RunStep, SinkStep, TrainStep
+from midsl.plan.steps import (
+    ChooseStep,
+    FitStep,
+    FreeStep,
+    LoadStep,
+    Plan,
+    RollStep,
+    RunStep,
+    SinkStep,
+    TrainStep,
+)
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
 from midsl.sema.check import read_source
@@ -135,6 +149,11 @@ class Execution:
     loaded: dict[int, CellRow] = field(default_factory=dict)
     losses: list[LossRow] = field(default_factory=list)
     """How the fits of the plan went."""
+    bound: Bound = field(init=False)
+    """The inputs; once it has run, with the rows that were written."""
+
+    def __post_init__(self) -> None:
+        self.bound = self.compiled.binder
 
     def load(self) -> None:
         """Load and train what the plan needs; done once, before anything runs."""
@@ -157,6 +176,7 @@ class Execution:
         """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
         self.load()
         session = session or self.compiled.session()
+        self.bound = session.bound
         executor = Executor(session, self.compiled.bag.add)
         results = Results(session.evaluator)
         cells, losses = list(self.loaded.values()), list(self.losses)
@@ -177,6 +197,9 @@ class Execution:
                     close()  # the sinks of an experiment come last
                     if not session.idle(step):
                         cells.append(self._run(executor, step))
+                elif isinstance(step, RollStep):
+                    close()
+                    cells.append(self._roll(session, step))
                 elif isinstance(step, FreeStep):
                     if not self.keep:
                         for node in step.nodes:
@@ -201,6 +224,18 @@ class Execution:
                     else:
                         current.plots.append((sink, tables[sink.value.digest]))
             close()
+
+    def _roll(self, session: Session, step: RollStep) -> CellRow:
+        began, cpu = time.perf_counter(), time.process_time()
+        done = Totals()
+        rows = session.bound.part(step.rollout.room)
+        with progress(step.name, len(rows) * step.rollout.room.data.steps) as advance:
+            for n in roll(session, step, done):
+                advance(n, "")
+        emitted = session.written.rows[step.rollout.digest].columns["emitted"].values
+        self.predicted.add(predict(session, step, np.asarray(emitted, np.int64)))
+        self.totals.add(done)
+        return self._cell(step, step.rollout.digest, began, cpu, done)
 
     def _run(self, executor: Executor, step: RunStep) -> CellRow:
         began, cpu = time.perf_counter(), time.process_time()

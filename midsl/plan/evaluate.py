@@ -335,8 +335,10 @@ class Evaluator:
     def usable(self, node: ir.Node, owner: str, env: Env) -> NT | None:
         """Rows that count, and have every single position which an expression names (None: all of them)."""
         found: NT | None = None
-        for index in positions_named(node):
-            lengths = self._cut(self.rows.lengths(owner), env)
+        for index, of in positions_named(node):
+            if not self.rows.shared(of, owner):
+                continue
+            lengths = self._cut(self.rows.lengths(of), env)
             fits = apply_op("lt", [self.eval(index, env, {}), lengths], {})
             if isinstance(index, ir.Const) and bool(fits.data.all()):
                 continue
@@ -379,23 +381,25 @@ def runs_read(node: ir.Node) -> frozenset[str]:
     return known
 
 
-def positions_named(node: ir.Node) -> tuple[ir.Node, ...]:
-    """Numbers and swept coordinates that an expression uses as positions: shorter rows don't count."""
-    found: dict[str, ir.Node] = {}
+def positions_named(node: ir.Node) -> tuple[tuple[ir.Node, str], ...]:
+    """Numbers and swept coordinates that an expression uses as positions, and what these are positions of."""
+    found: dict[tuple[str, str], tuple[ir.Node, str]] = {}
     for n in ir.walk(node):
-        pairs: tuple[tuple[str, ir.Node], ...] = ()
-        if isinstance(n, ir.Site):
-            pairs = n.select
+        pairs: list[tuple[str, ir.Node, str]] = []
+        if isinstance(n, (ir.Read, ir.Grad)):
+            pairs = [(name, index, n.run.data.owner) for name, index in n.site.select]
+        elif isinstance(n, ir.Forward):
+            pairs = [(name, index, n.data.owner) for e in n.edits for name, index in e.site.select]
         elif isinstance(n, ir.Select):
-            pairs = ((n.axis.name, n.index),)
-        for name, index in pairs:
+            pairs = [(n.axis.name, n.index, n.axis.owner)]
+        for name, index, owner in pairs:
             single = isinstance(index, ir.Coord) or (
                 isinstance(index, ir.Const) and isinstance(index.value, int)
             )
             if name in ("pos", "key_pos") and single:
-                found[index.digest] = index
+                found[index.digest, owner] = (index, owner)
     free = {s.digest for s in ir.sweeps_of(node)}
-    return tuple(i for i in found.values() if not isinstance(i, ir.Coord) or i.sweep.digest in free)
+    return tuple((i, o) for i, o in found.values() if not isinstance(i, ir.Coord) or i.sweep.digest in free)
 
 
 def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Coord], ...]]:

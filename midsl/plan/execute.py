@@ -25,8 +25,9 @@ from midsl.plan.hooked import Hooked
 from midsl.plan.keys import Key
 from midsl.plan.lower import Lowered
 from midsl.plan.memory import out_of_memory
+from midsl.plan.prepared import Prepared, held_bytes
 from midsl.plan.rowed import Rowed
-from midsl.plan.session import Prepared, Session, held_bytes
+from midsl.plan.session import Session
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
 

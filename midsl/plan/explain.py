@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midsl.data.dataset import Dataset, Part
+from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.graph.hooks import HookModel
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.passes.pipeline import OPTIONAL, optimise
+from midsl.plan import rollouts
 from midsl.plan.bind import Binder, start_of
 from midsl.plan.build import build
 from midsl.plan.driver import Compiled
@@ -22,7 +23,7 @@ from midsl.plan.memory import human
 from midsl.plan.rowed import Rowed
 from midsl.plan.session import Session
 from midsl.plan.speed import flops_per_second, seconds, shown
-from midsl.plan.steps import ChooseStep, FitStep, FreeStep, LoadStep, RunStep, Step, TrainStep
+from midsl.plan.steps import ChooseStep, FitStep, FreeStep, LoadStep, RollStep, RunStep, Step, TrainStep
 from midsl.plan.totals import Totals
 from midsl.plan.train import trained_path
 
@@ -133,6 +134,9 @@ class Shapes:
     def dataset(self, data: ir.Node) -> Dataset:
         return self.binder.dataset(data)
 
+    def tokenizer(self, model: ir.Node) -> Tokenizer | None:
+        return self.binder.tokenizer(model)
+
     def part(self, node: ir.Part) -> Part:
         return self.binder.part(node)
 
@@ -154,6 +158,8 @@ def totals(session: Session) -> Totals:
     total = Totals()
     for step in session.plan.runs:
         total.add(session.predict(step))
+    for roll in session.plan.rolls:
+        total.add(rollouts.predict(session, roll))
     return total
 
 
@@ -210,6 +216,11 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
             return None
         least, most = session.bounds(step)
         return Line("run", step.name, _run_reason(session, step), most, least)
+    if isinstance(step, RollStep):
+        most, low = rollouts.predict(session, step), rollouts.least(session, step)
+        why = rollouts.decoder(session, step).why_whole
+        how = f"whole rows at each step: {why}" if why else "each position once"
+        return Line("roll", step.name, f"{how}; {step.reason}", most, low)
     if isinstance(step, ChooseStep):
         return Line(
             "choose",

@@ -85,6 +85,11 @@ class Rows:
             self.memo[(*key, "real")] = NT(torch.from_numpy(np.ascontiguousarray(real)), ("batch", "pos"))
         return self.memo[key], self.memo[(*key, "real")]
 
+    def shared(self, owner: str, batch: str) -> bool:
+        """Whether positions of an owner are of the rows that a `batch` axis counts."""
+        part = self.owners.get(owner)
+        return owner == batch or (part is not None and part.rows.owner == batch)
+
     def lengths(self, owner: str) -> NT:
         """Row lengths: int64 [batch]."""
         return NT(torch.from_numpy(np.asarray(self.inputs.part(self.owners[owner]).lengths)), ("batch",))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from midsl.ir import nodes as ir
 from midsl.plan.evaluate import generalise
-from midsl.plan.steps import ChooseStep, FreeStep, RunStep, SinkStep, Step
+from midsl.plan.steps import ChooseStep, FreeStep, RollStep, RunStep, SinkStep, Step
 
 
 def with_frees(steps: list[Step]) -> list[Step]:
@@ -40,6 +40,8 @@ def needed(step: Step) -> set[str]:
     """Digests of what a step reads, stored or not."""
     if isinstance(step, RunStep):
         values = [e.value for e in step.run.edits] + step.outputs + [g.scalar for g in step.grads]
+    elif isinstance(step, RollStep):
+        values = [e.value for e in step.rollout.edits if isinstance(e, ir.Edit)]
     elif isinstance(step, ChooseStep):
         values = [step.sweep.domain.score] if isinstance(step.sweep.domain, ir.Top) else []
     else:

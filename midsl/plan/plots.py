@@ -8,26 +8,26 @@ import numpy as np
 
 from midsl.ir import nodes as ir
 from midsl.ir.program import left_axes
-from midsl.plan.bind import Binder, start_of
+from midsl.plan.bound import Bound
 from midsl.show.vega import vega
 from midsl.store.rows import ResultTable
 
 
-def drawn(plot: ir.Plot, table: ResultTable, binder: Binder) -> dict[str, Any]:
+def drawn(plot: ir.Plot, table: ResultTable, bound: Bound) -> dict[str, Any]:
     """Return the Vega-Lite specification of a plot."""
-    texts = token_texts(plot.value, table, binder) if plot.kind == "tokens" else None
+    texts = token_texts(plot.value, table, bound) if plot.kind == "tokens" else None
     return vega(plot.kind, table, dict(plot.channels), texts)
 
 
-def token_texts(report: ir.Node, table: ResultTable, binder: Binder) -> list[str]:
+def token_texts(report: ir.Node, table: ResultTable, bound: Bound) -> list[str]:
     """Return the token at each row's example and position: of the first data that the value reads there."""
     assert isinstance(report, ir.Report)
     owner = next(a.owner for a in left_axes(report) if a.name == "pos")
     inside = list(ir.walk(report.value))
     node = next(n for n in inside if isinstance(n, ir.Part) and n.owner == owner)
-    tokens = binder.part(node).tokens
+    tokens = bound.part(node).tokens
     at = (np.asarray(table.keys[k], dtype=np.int64) for k in ("example", "pos"))
     ids = tokens[tuple(at)].tolist()
     model = next((n.model for n in inside if isinstance(n, ir.Forward) and n.data == node), None)
-    tokenizer = binder.loaded(start_of(model)).tokenizer if model is not None else None
+    tokenizer = bound.tokenizer(model) if model is not None else None
     return [tokenizer.token(i) if tokenizer is not None else str(i) for i in ids]

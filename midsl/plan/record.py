@@ -84,7 +84,7 @@ def land_run(compiled: Compiled, folder: Path, params: Mapping[str, str], argv: 
         fresh, told = list(compiled.bag)[told:], len(compiled.bag)
         plots = [
             Artifact(
-                "plot", f"{p.experiment}.{p.kind}.{t.report}", text=to_json(drawn(p, t, compiled.binder))
+                "plot", f"{p.experiment}.{p.kind}.{t.report}", text=to_json(drawn(p, t, execution.bound))
             )
             for p, t in stage.plots
         ]

@@ -34,35 +34,16 @@ from midsl.plan.inputs import Rows
 from midsl.plan.keys import Key, keys_of
 from midsl.plan.lower import PROJECTED, Lowered, lower
 from midsl.plan.memory import Budget, available_bytes, human
+from midsl.plan.prepared import Prepared, held_bytes
 from midsl.plan.rowed import Rowed
 from midsl.plan.rowsteps import RowSteps
 from midsl.plan.sizing import Sizing
 from midsl.plan.steps import Plan, RunStep
 from midsl.plan.totals import Totals
+from midsl.plan.written import Written
 
 Boarding = tuple[Tensor, dict[str, set[int]] | None]
 """Lanes that run as a group, and by edit digest the layers that they edit (None: all)."""
-
-
-@dataclass
-class Prepared:
-    """A run with its graphs, its rows and the pieces that it is done in."""
-
-    step: RunStep
-    part: Part
-    lanes: int
-    pieces: list[Piece]
-    blocks: dict[int, int]
-    """FLOPs of each whole block for one row, unedited: the unit of `layer_tokens`."""
-
-    @property
-    def lowered(self) -> Lowered | Hooked | Rowed:
-        """The graph, where there is one; the first of them where lanes board at different layers."""
-        return self.pieces[0].lowered
-
-    @property
-    def length(self) -> int:
-        return int(self.part.tokens.shape[1])
 
 
 @dataclass
@@ -75,6 +56,8 @@ class Session:
     available: int = field(default_factory=available_bytes)
     evaluator: Evaluator = field(init=False)
     sizing: Sizing = field(init=False)
+    written: Written = field(init=False)
+    """The inputs, with what rollouts have written: `bound` is this, too."""
     prepared: dict[int, Prepared] = field(default_factory=dict)
     rows: RowSteps | None = None
     decided: set[int] = field(default_factory=set)
@@ -90,6 +73,7 @@ class Session:
     wholes: dict[tuple[str, int], dict[int, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.bound = self.written = Written(self.bound)
         self.compiler = None if self.mode == "never" else Compiler(always=self.mode == "always")
         domains = Domains()
         for node in ir.walk(*self.roots):
@@ -190,6 +174,8 @@ class Session:
         staged = [r for r in self.plan.runs if r.stage == step.stage and (r.cones or r.rows)]
         swept = [*step.open, *(s for r in staged for s in r.sweeps)]
         if not all(map(self.evaluator.domains.known, swept)):
+            return False
+        if not all(self.written.known(r.run.data) for r in (step, *staged)):
             return False
         return all(d in self.ran for r in staged for g in r.gates for d in runs_read(g))
 
@@ -329,16 +315,19 @@ class Session:
 
     def _whole(self, engine: ModelGraph | HookModel, step: RunStep, length: int) -> dict[int, int]:
         """FLOPs of each whole block for one row: the unit of `layer_tokens` (1 on the hook engine)."""
-        key = (step.run.model.digest, length)
+        if isinstance(engine, HookModel):
+            return dict.fromkeys(range(engine.info.sizes.get("layer", 0)), 1)
+        return self.whole_blocks(engine, step.run.model, length)
+
+    def whole_blocks(self, engine: ModelGraph, model: ir.Node, length: int) -> dict[int, int]:
+        """FLOPs of each block for one row of so many tokens."""
+        key = (model.digest, length)
         if key not in self.wholes:
-            if isinstance(engine, HookModel):
-                self.wholes[key] = dict.fromkeys(range(engine.info.sizes.get("layer", 0)), 1)
-            else:
-                counts = Counts()
-                ids = torch.zeros(1, length, dtype=torch.int64, device="meta")
-                with torch.no_grad():
-                    Runner(engine.gm.graph, engine.gm, engine.blocks)([ids, ids], counts)
-                self.wholes[key] = counts.by_block
+            counts = Counts()
+            ids = torch.zeros(1, length, dtype=torch.int64, device="meta")
+            with torch.no_grad():
+                Runner(engine.gm.graph, engine.gm, engine.blocks)([ids, ids], counts)
+            self.wholes[key] = counts.by_block
         return self.wholes[key]
 
     def done_with(self, p: Prepared) -> None:
@@ -440,11 +429,3 @@ class Session:
             for r in self.reads(step)
             if r.site.name == PROJECTED[0]
         )
-
-
-def held_bytes(p: Prepared) -> int:
-    """Bytes that are held all through a run by rows: what it takes, and what it keeps for others."""
-    rowed = p.lowered
-    if not isinstance(rowed, Rowed):
-        return 0
-    return rowed.kept_bytes() + sum(of.kept_bytes() for of in (rowed.base, rowed.source) if of is not None)

@@ -81,6 +81,15 @@ class RunStep:
 
 
 @dataclass
+class RollStep:
+    """A model writes rows on, with edits in force: runs on those rows are a new stage."""
+
+    rollout: ir.Rollout
+    name: str = ""
+    reason: str = ""
+
+
+@dataclass
 class ChooseStep:
     """The points of a computed sweep are chosen: a new stage begins."""
 
@@ -104,7 +113,7 @@ class FreeStep:
     reason: str = "nothing after this needs them"
 
 
-Step = LoadStep | TrainStep | FitStep | RunStep | ChooseStep | SinkStep | FreeStep
+Step = LoadStep | TrainStep | FitStep | RunStep | RollStep | ChooseStep | SinkStep | FreeStep
 
 
 @dataclass
@@ -117,3 +126,7 @@ class Plan:
     @property
     def runs(self) -> list[RunStep]:
         return [s for s in self.steps if isinstance(s, RunStep)]
+
+    @property
+    def rolls(self) -> list[RollStep]:
+        return [s for s in self.steps if isinstance(s, RollStep)]

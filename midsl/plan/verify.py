@@ -11,18 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from midsl.data.dataset import Dataset, Part
+from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.diagnostics.model import fail
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.oracle.interp import Oracle
 from midsl.oracle.model import GraphModel
 from midsl.plan.bind import Binder
+from midsl.plan.bound import Bound
+from midsl.plan.decode import run_on, scores
 from midsl.plan.driver import Compiled, Execution
 from midsl.plan.results import Results
 from midsl.plan.session import Session
+from midsl.plan.steps import RollStep
 from midsl.workdir import working_in
 
 TOLERANCE = 1e-9
@@ -43,6 +47,9 @@ class Lifted:
     def dataset(self, data: ir.Node) -> Dataset:
         return self.binder.dataset(data)
 
+    def tokenizer(self, model: ir.Node) -> Tokenizer | None:
+        return self.binder.tokenizer(model)
+
     def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
         return self.engine(model).weight(name, layer)
 
@@ -52,9 +59,10 @@ class Lifted:
 
 @dataclass
 class OracleInputs:
-    """What the oracle runs on: the unsliced graphs in float64."""
+    """What the oracle runs on: the unsliced graphs in float64, and the rows that the plan has written."""
 
     binder: Binder
+    bound: Bound
     models: dict[str, GraphModel] = field(default_factory=dict)
 
     def model(self, node: ir.Node) -> GraphModel:
@@ -63,7 +71,7 @@ class OracleInputs:
         return self.models[node.digest]
 
     def part(self, node: ir.Part) -> Part:
-        return self.binder.part(node)
+        return self.bound.part(node)
 
     def param(self, node: ir.Param) -> Tensor:
         return self.binder.param(node).double()
@@ -122,9 +130,10 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     lifted.run(session=session)
     domains = _sample(compiled, session, points, done)
     with working_in(compiled.binder.folder):
-        oracle = Oracle(OracleInputs(compiled.binder), domains)
+        oracle = Oracle(OracleInputs(compiled.binder, session.bound), domains)
         for sink in compiled.optimised.program.sinks:
             oracle.register(sink)
+        done.verdicts += [_written(oracle, session, r) for r in compiled.plan.rolls]
         for x, (exact, plain) in zip(
             compiled.optimised.program.experiments, _stages(compiled, lifted, own), strict=True
         ):
@@ -154,6 +163,27 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
                             Verdict(f"{x.name}: expect {sink.text}", 1, 0.0 if same else 1.0, 0.0, same)
                         )
     return done
+
+
+def _written(oracle: Oracle, session: Session, step: RollStep) -> Verdict:
+    """Whether each token of a rollout is the greatest, given those before it: error 0, or by how much not."""
+    run, read = run_on(step.rollout)
+    oracle.register(read)
+    logits = oracle.value(read, {}).permute_to(("batch", "pos", "vocab")).data
+    part = session.bound.part(run.data)
+    options = dict(step.rollout.options)
+    start = part.columns["new"].values
+    tokens = torch.from_numpy(part.tokens)
+    worst = 0.0
+    for i in range(step.rollout.room.data.steps):
+        live = torch.from_numpy(np.asarray(start)[:, 0] + i < part.lengths)
+        at = torch.from_numpy(np.asarray(start)[:, 0] + i).clamp(max=tokens.shape[1] - 1)
+        every = torch.arange(len(part))
+        found = scores(logits[every, at - 1], options, part.examples, i)
+        less = found.amax(1) - found[every, tokens[every, at]]
+        if bool(live.any()):
+            worst = max(worst, float((less / found.abs().amax(1).clamp(min=1e-30))[live].max()))
+    return Verdict(step.name, int(np.sum(part.columns["emitted"].values)), worst, worst, worst <= TOLERANCE)
 
 
 def _stages(compiled: Compiled, a: Execution, b: Execution):  # type: ignore[no-untyped-def]

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
+from midsl.ir import nodes as ir
 from midsl.sema.context import Context
 from midsl.sema.lensfamily import read_family
 from midsl.sema.models import blocks_field, model_field
+from midsl.sema.select import index_tensor
 from midsl.sema.sites import index_blocks, read
-from midsl.sema.values import BlocksV, ConstV, DataV, FamilyV, ModelV, RunV, SiteV, Value, ViewV
+from midsl.sema.values import BlocksV, ConstV, DataV, FamilyV, ModelV, RunV, SiteV, TensorV, Value, ViewV
 from midsl.sema.views import read_view
 from midsl.source import Span
 from midsl.syntax import ast
 
 
 def run_field(ctx: Context, run: RunV, name: str, span: Span) -> Value:
-    """``r.logits``, ``r.data``."""
+    """``r.logits``, ``r.data``; of a rollout also ``r.tokens`` and ``r.text``, what was emitted."""
     if name == "data":
         return run.part
     if name == "logits":
@@ -23,12 +25,18 @@ def run_field(ctx: Context, run: RunV, name: str, span: Span) -> Value:
         assert isinstance(site, SiteV)
         return read(run, site, span, ctx)
     if name in ("tokens", "text"):
-        raise fail(
-            "MI0601",
-            f"not implemented: `.{name}` of a run",
-            span,
-            help="the tokens it ran on are `r.data.tokens`",
-        )
+        if not isinstance(run.part.node.data, ir.Rollout):
+            raise fail(
+                "MI0205",
+                f"only a rollout has `.{name}`",
+                span,
+                label="this run emits nothing",
+                help="the tokens it ran on are `r.data.tokens`",
+            )
+        if name == "text":
+            return ctx.column(run.part, "text", span)
+        tokens = TensorV(ctx.column(run.part, "tokens", span).node)
+        return index_tensor(tokens, [("pos", ctx.column(run.part, "new", span), span)], span, ctx)
     raise fail(
         "MI0205",
         f"a run has no field `{name}`",

@@ -18,6 +18,8 @@ from midsl.syntax import ast
 
 MOST_STEPS = 1_000_000  # some seconds; specs take hundreds or thousands
 DERIVED_COLUMNS = {"tokens": "token", "next": "token"}
+WRITTEN = {"prompt": "span", "new": "span", "text": "label", "emitted": "number"}
+"""The columns of rows that a rollout has written on, besides those of its prompts."""
 
 
 @dataclass
@@ -93,8 +95,13 @@ class Context:
 
     def data_axes(self, part: PartV) -> tuple[Axis, Axis]:
         """The `batch` and `pos` axes of a part; all sides of one split of one data set share them."""
-        owner = part.node.owner
-        dataset = self.facts.dataset(part.node.data)
+        owner, data = part.node.owner, part.node.data
+        if isinstance(data, ir.Rollout):
+            data = data.room.data
+        if isinstance(data, ir.Room):  # rows of another part, and longer
+            batch, pos = self.data_axes(self.parts[data.part.digest])
+            return batch, Axis("pos", owner, None if pos.size is None else pos.size + data.steps)
+        dataset = self.facts.dataset(data)
         if dataset is None:
             return Axis("batch", owner), Axis("pos", owner)
         rows = dataset.part(part.node.side, part.node.split)
@@ -122,6 +129,10 @@ class Context:
                 label=f"columns: {', '.join(known)}",
                 help=did_you_mean(name, known) or "name one of these, or build the data with that column",
             )
+        prompts = part.node.rows
+        here = kind in ("pos", "span") or name in (*DERIVED_COLUMNS, *WRITTEN)
+        if prompts != part.node and not here:
+            return self.column(self.parts[prompts.digest], name, span)
         batch, pos = self.data_axes(part)
         t: TensorType | PlainType
         if name in DERIVED_COLUMNS:

@@ -43,10 +43,6 @@ EDIT = PlainType("Edit")
 
 def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
     """Build the run; its edits are elaborated here, since only now their data is known."""
-    if node.rollout is not None:
-        raise fail(
-            "MI0601", "not implemented: rollouts", node.rollout.span, help="run on given tokens instead"
-        )
     model = e.eval(node.model, scope)
     if not isinstance(model, ModelV):
         raise fail(
@@ -58,6 +54,15 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
         )
     data = e.eval(node.data, scope)
     part = as_part(e, data, node.data.span)
+    if node.rollout is not None:
+        from midsl.sema.rollouts import written_on
+
+        part = written_on(e, node, node.rollout, scope, model, part)
+    return edited(e, node, scope, model, part)
+
+
+def edited(e: Elaborator, node: ast.Run, scope: Scope, model: ModelV, part: PartV) -> RunV:
+    """The run of a model on a part, with the edits that are written."""
     check_length(e, model, part, node.data.span)
     bare = RunV(ir.Forward(model.node, part.node, (), 0, type=RUN, span=node.span), model, part)
     edits: list[ir.Edit] = []
@@ -288,11 +293,14 @@ def check_fit(value: TensorV, slot: TensorType, span: Span) -> None:
                 help=f"reduce it (`mean(x, over: {axis.name})`) or select along it",
             )
         if axis.name in ("batch", "pos"):
+            longer = own.owner.startswith(f"{axis.owner}+")  # see `ir.Room`
             raise fail(
                 "MI0304",
                 f"the value and this run do not share a `{axis.name}` axis",
                 span,
-                label="the value comes from another data set or another stretch",
+                label="the rows of a rollout are longer than their prompts"
+                if longer
+                else "the value comes from another data set or another stretch",
                 help="take both from one paired task, or index both by a position column (`z[pos: .end]`)",
             )
         raise fail(

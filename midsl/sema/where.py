@@ -82,15 +82,23 @@ def groups(e: Elaborator, written: ast.Expr, scope: Scope, about: ir.Node, span:
 def _group(ctx: Context, column: ir.Column, span: Span) -> TensorV:
     assert isinstance(column.part, ir.Part)
     batch, _ = ctx.data_axes(ctx.parts[column.part.digest])
-    labels = _labels(ctx, column)
+    labels = _labels(ctx, column, span)
     size = len(labels) if labels is not None else None
     axis = Axis(column.name, f"{batch.owner}:{column.name}", size, labels)
     return TensorV(ir.Member(column, type=TensorType("bool", (batch, axis)), span=span))
 
 
-def _labels(ctx: Context, column: ir.Column) -> tuple[int | float | str | bool, ...] | None:
+def _labels(ctx: Context, column: ir.Column, span: Span) -> tuple[int | float | str | bool, ...] | None:
     """Every value that a column has, on any side of the data; None until the data is there."""
     assert isinstance(column.part, ir.Part)
+    if isinstance(column.part.data, ir.Rollout):
+        raise fail(
+            "MI0301",
+            f"what `.{column.name}` will be is not known before the rollout",
+            span,
+            label="its labels would be the axis",
+            help="group by a column of the prompts, or compare: `where: .text == ...`",
+        )
     dataset = ctx.facts.dataset(column.part.data)
     if dataset is None:
         return None

@@ -115,7 +115,7 @@ def truth_of(compiled: Compiled) -> Truth:
     reports: dict[str, dict[tuple[object, ...], float]] = {}
     expects: list[bool] = []
     with working_in(compiled.binder.folder):
-        oracle = Oracle(OracleInputs(compiled.binder), dict(session.evaluator.domains.points))
+        oracle = Oracle(OracleInputs(compiled.binder, session.bound), dict(session.evaluator.domains.points))
         for sink in program.sinks:
             oracle.register(sink)
         for sink in program.sinks:

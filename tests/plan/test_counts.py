@@ -18,8 +18,9 @@ from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.edits import EditOp
 from midsl.plan.execute import Executor
 from midsl.plan.explain import Shapes, explain, totals
+from midsl.plan.prepared import Prepared
 from midsl.plan.rowed import Rowed
-from midsl.plan.session import Prepared, Session
+from midsl.plan.session import Session
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
 from tests.plan.corpus import CHUNKS, SPECS, SUBSETS, chunked, planned
