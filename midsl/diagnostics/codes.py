@@ -44,6 +44,7 @@ CODES: dict[str, str] = {
     "MI0319": "a function gives another type than it says",
     "MI0320": "unknown type",
     "MI0321": "a swept variable where a literal is needed",
+    "MI0323": "rows that were chosen cannot be used so",
     "MI0322": "a control of nothing",
     "MI0401": "unknown site",
     "MI0402": "the selection is empty",

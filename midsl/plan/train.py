@@ -30,6 +30,7 @@ from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel, weights_sha256
 from midsl.plan.bind import Binder
+from midsl.plan.chosen import chosen_rows
 from midsl.plan.domains import Domains, Table
 from midsl.plan.evaluate import Env, Evaluator
 from midsl.plan.inputs import Rows
@@ -71,7 +72,7 @@ class Trainer:
             assert isinstance(node.model, ir.Model)
             start = binder._call(node.model.ref, node.model.args, node.model)
         assert isinstance(node.data, ir.Part)
-        part = binder.part(node.data)
+        part = chosen_rows(binder, node.data)
         options = dict(node.options)
         path = _path(node, start, binder)
         began = time.perf_counter()
@@ -119,6 +120,7 @@ def _key(node: ir.Train, start: LoadedModel, binder: Binder) -> str:
         binder.dataset(node.data.data).fingerprint,
         node.data.side,
         node.data.split,
+        *([node.data.chosen] if node.data.chosen else []),
         torch.__version__.split("+")[0],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -145,7 +147,7 @@ class _Minibatch:
         self.rows = part
 
     def part(self, node: ir.Part) -> Part:
-        return self.rows
+        return self.rows  # the minibatch has no rows but those that count
 
     def weight(self, model: ir.Node, name: str, layer: int | None) -> torch.Tensor:
         raise fail(

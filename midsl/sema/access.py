@@ -49,15 +49,18 @@ def run_field(ctx: Context, run: RunV, name: str, span: Span) -> Value:
 def data_field(ctx: Context, data: DataV, name: str, span: Span, at: Span) -> Value:
     """``d.clean``, ``d.train``, ``d.end``."""
     if name in data.splits and not data.split:
-        if data.where is not None:
+        split = DataV(data.node, data.sides, data.splits, data.columns, name)
+        if data.where is None:
+            return split
+        if data.again is None:
             raise fail(
-                "MI0601",
-                "not implemented: a split of rows that a condition chose",
+                "MI0323",
+                "a split of rows that were chosen among all rows",
                 span,
-                label="the condition is about all rows",
+                label="the condition takes runs, or values over several rows",
                 help=f"choose among those of the split: `data known = d.{name} where ...`",
             )
-        return DataV(data.node, data.sides, data.splits, data.columns, name)
+        return data.again(split)
     if name in data.sides:
         return ctx.part(data, name, span)
     if name in data.columns or name in ("tokens", "next"):

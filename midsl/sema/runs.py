@@ -165,12 +165,13 @@ def as_part(e: Elaborator, data: Value, span: Span) -> PartV:
 
 
 def every_row(part: PartV, doing: str, span: Span) -> PartV:
-    """A part of which all rows count: a minibatch, or a change of places, cannot leave any out (MI0601)."""
+    """A part of which all rows count: a fit, or a change of places, cannot leave any out (MI0323)."""
     if part.node.where is not None:
         raise fail(
-            "MI0601",
-            f"not implemented: {doing} rows that a condition chose",
+            "MI0323",
+            f"{doing} rows that a condition chose",
             span,
+            label="some rows of this do not count",
             help="use all rows, or a split of them",
         )
     return part

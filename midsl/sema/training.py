@@ -11,10 +11,11 @@ from midsl.ir.types import PlainType
 from midsl.sema import tensors
 from midsl.sema.arguments import Args
 from midsl.sema.fits import OPTIMISERS
-from midsl.sema.runs import as_part, every_row
+from midsl.sema.runs import as_part
 from midsl.sema.tensors import as_tensor
 from midsl.sema.unroll import need_literal
 from midsl.sema.values import ConstV, FnV, ModelV, OptimV, RunV, Value
+from midsl.sema.where import by_columns
 from midsl.source import Span
 from midsl.syntax import ast
 
@@ -46,7 +47,15 @@ def train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             help="such as `train(models.toy(layers: 2), on: text, ...)`",
         )
     at = args.expr("on").span
-    part = every_row(as_part(e, args.value("on"), at), "training on", at)
+    part = as_part(e, args.value("on"), at)
+    if part.node.where is not None and not by_columns(part.node.where):
+        raise fail(
+            "MI0323",
+            "a training on rows that runs have chosen",
+            at,
+            label="the condition takes runs, or values over several rows",
+            help="choose by columns, or train on a split",
+        )
     if not isinstance(loss_fn, FnV) or len(loss_fn.params) != 1:
         raise fail(
             "MI0301",

@@ -178,6 +178,8 @@ class DataV(Value):
     split: str = ""
     where: ir.Node | None = None
     """Which rows count, if not all do."""
+    again: Callable[[DataV], Value] | None = field(default=None, compare=False)
+    """Chooses rows of another split by the same condition, where it says of each row by itself."""
     kind = "Data"
 
 

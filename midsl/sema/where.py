@@ -7,6 +7,7 @@ lifted over an axis of labels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -121,13 +122,6 @@ def eligible(e: Elaborator, value: Value, written: ast.Expr, scope: Scope) -> Va
             help="sweeps, reports and reductions have a `where` of their own",
         )
     base = value if isinstance(value, PartV) else e.ctx.part(value, (*value.sides, "")[0], written.span)
-    if base.node.where is not None:
-        raise fail(
-            "MI0601",
-            "not implemented: a condition on rows that a condition chose",
-            written.span,
-            help="write both in one: `where a and b`",
-        )
     for late in _columns_in(written):
         e.ctx.late[late.span] = e.ctx.column(base, late.name, late.span)
     found = as_tensor(e.eval(written, scope), written.span)
@@ -144,11 +138,35 @@ def eligible(e: Elaborator, value: Value, written: ast.Expr, scope: Scope) -> Va
             help='compare something of each row: `where rank_of(run m on facts) == 0`, `where .label == "A"`',
         )
     node = found.node
+    if base.node.where is not None:  # among those that are chosen already
+        before = base.node.where
+        node = ir.Apply("and", (before, node), type=before.type, span=written.span)
     if isinstance(value, DataV):
-        return replace(value, where=node)
+        return replace(
+            value, where=node, again=_again(e, value, written, scope) if by_columns(found.node) else None
+        )
     part = replace(base.node, where=node, chosen=node.digest)
     made = PartV(part, base.columns, base.name)
     return e.ctx.parts.setdefault(part.digest, made)
+
+
+def by_columns(condition: ir.Node) -> bool:
+    """Whether a condition says of each row by itself, from what the data has, whether it counts."""
+    return not any(
+        isinstance(n, (ir.Read, ir.Grad, ir.Reduce, ir.Draw, ir.Rollout)) for n in ir.walk(condition)
+    )
+
+
+def _again(e: Elaborator, value: DataV, written: ast.Expr, scope: Scope) -> Callable[[DataV], Value] | None:
+    """Chooses among the rows of another split as among these; None where these were not chosen so."""
+    if value.where is not None and value.again is None:
+        return None
+
+    def choose(split: DataV) -> Value:
+        before = value.again(split) if value.again is not None else split
+        return eligible(e, before, written, scope)
+
+    return choose
 
 
 def is_label(ctx: Context, column: ColumnV, label: Value, span: Span) -> TensorV:

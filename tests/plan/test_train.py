@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from midsl.data.dataset import Part
 from midsl.ir import nodes as ir
 from midsl.plan import train
 from midsl.plan.driver import Compiled, Execution, compile_spec
@@ -140,3 +142,27 @@ experiment e {
     assert len({float(v) for v in each.value}) == 3, "each seed draws minibatches of its own"
     assert float(mean_of.value[0]) == pytest.approx(each.value.mean())
     assert float(spread.value[0]) == pytest.approx(each.value.std(ddof=1))
+
+
+def test_a_training_sees_the_rows_that_count_and_no_others(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A condition that keeps all rows changes nothing; under another, no other row is in a minibatch."""
+    body = "\ndata k = d where .period {op} 4\nmodel t = train(m, on: k, steps: 6, {loss})\n"
+    body += "experiment e {{ report loss = cross_entropy(run t on d) }}\n"
+    seen: list[set[int]] = []
+    minibatch = train._Minibatch.__init__
+
+    def spy(self: train._Minibatch, part: Part) -> None:
+        seen.append(set(np.asarray(part.columns["period"].values, int).tolist()))
+        minibatch(self, part)
+
+    monkeypatch.setattr(train._Minibatch, "__init__", spy)
+    every = losses(compiled(cache, body.format(op=">", loss=LOSS).replace("> 4", "> 0")))
+    assert set().union(*seen) == {3, 4, 5}
+    seen.clear()
+    few = losses(compiled(cache, body.format(op=">", loss=LOSS)))
+    assert seen and set().union(*seen) == {5}
+    plain = f"\nmodel t = train(m, on: d, steps: 6, {LOSS})\n"
+    plain += "experiment e { report loss = cross_entropy(run t on d) }\n"
+    assert every == losses(compiled(cache, plain)) != few
