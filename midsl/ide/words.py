@@ -7,7 +7,7 @@ from __future__ import annotations
 
 ROLES = ("let", "model", "data", "site", "decomposition", "basis", "metric", "control")
 DECLARATIONS = ("param", "axis", "type", "fn", "extern", "method", "experiment", "test")
-STATEMENTS = ("sweep", "report", "expect", "plot", "save", "plan", "return")
+STATEMENTS = ("sweep", "report", "expect", "plot", "save", "view", "plan", "return")
 IMPORTS = ("language", "mi", "import", "from", "as")
 CLAUSES = ("where", "by", "within", "on", "rollout", "for", "of", "in", "if", "then", "else", "run", "do")
 OPERATORS = ("and", "or", "not")

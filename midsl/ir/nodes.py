@@ -35,6 +35,7 @@ from midsl.ir.sinks import Expect as Expect
 from midsl.ir.sinks import Plot as Plot
 from midsl.ir.sinks import Report as Report
 from midsl.ir.sinks import Save as Save
+from midsl.ir.sinks import View as View
 from midsl.ir.types import BOOL, INT, SCALAR, Axis, TensorType
 
 # ---------------------------------------------------------------- leaves

@@ -15,11 +15,15 @@ from midsl.ir.types import Axis
 
 @dataclass(frozen=True)
 class Experiment:
-    """One experiment: named intermediate values (`lets`) and sinks, in the order written."""
+    """One experiment: named intermediate values (`lets`) and sinks, in the order written.
+
+    `at_once`: how many rows (lanes times examples) its runs may have at once; 0 leaves that to the planner.
+    """
 
     name: str
     lets: tuple[tuple[str, ir.Node], ...]
     sinks: tuple[ir.Node, ...]
+    at_once: int = 0
 
     @property
     def roots(self) -> tuple[ir.Node, ...]:
@@ -43,7 +47,7 @@ class Program:
         for x in self.experiments:
             sinks = tuple(ir.rewrite(s, f, memo) for s in x.sinks)
             lets = tuple((n, ir.rewrite(v, f, memo)) for n, v in x.lets)
-            done.append(Experiment(x.name, lets, sinks))
+            done.append(Experiment(x.name, lets, sinks, x.at_once))
         return replace(self, experiments=tuple(done))
 
     @property

@@ -53,6 +53,24 @@ class Save(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class View(Node):
+    """What is shown with the results and is no table: a part of data, a column of one, or a tensor.
+
+    `text` is how it was written.
+    """
+
+    experiment: str
+    text: str
+    value: Node
+    sweeps: tuple[Sweep, ...] = ()
+
+    @property
+    def as_report(self) -> Report:
+        """The same numbers as a table."""
+        return Report(self.experiment, self.text, self.value, self.sweeps, type=self.type, span=self.span)
+
+
+@dataclass(frozen=True, eq=False)
 class Plot(Node):
     """A picture of a report: `kind` and its channels (channel, axis or column name)."""
 

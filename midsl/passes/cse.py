@@ -28,7 +28,7 @@ def cse(program: Program, facts: Facts, outcome: Outcome) -> Program:
     for x in program.experiments:
         sinks = tuple(ir.rewrite(s, merge, memo) for s in x.sinks)
         lets = tuple((n, ir.rewrite(v, merge, memo)) for n, v in x.lets)
-        experiments.append(Experiment(x.name, lets, sinks))
+        experiments.append(Experiment(x.name, lets, sinks, x.at_once))
     done = replace(program, experiments=tuple(experiments))
     after = {n.digest for n in ir.walk(*done.roots) if isinstance(n, ir.Forward)}
     outcome.hits = len(before) - len(after)

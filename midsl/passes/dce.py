@@ -21,7 +21,7 @@ def dce(program: Program, facts: Facts, outcome: Outcome) -> Program:
     for x in program.experiments:
         kept = tuple((n, v) for n, v in x.lets if v.digest in used)
         dropped += [f"{x.name}.{n}" for n, v in x.lets if v.digest not in used]
-        experiments.append(Experiment(x.name, kept, x.sinks))
+        experiments.append(Experiment(x.name, kept, x.sinks, x.at_once))
     outcome.hits = len(dropped)
     outcome.said = "unused: " + ", ".join(dropped) if dropped else "nothing is unused"
     return replace(program, experiments=tuple(experiments))

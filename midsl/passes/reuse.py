@@ -31,6 +31,8 @@ def held_back(sinks: tuple[ir.Node, ...]) -> str:
     """Why an experiment may not be taken from a store; "" where it may."""
     if any(isinstance(s, ir.Save) for s in sinks):
         return "saves tensors, which stay with the run that made them"
+    if any(isinstance(s, ir.View) for s in sinks):
+        return "shows values that are kept in no table"
     texts = [s for s in sinks if isinstance(s, ir.Plot) and s.kind == "tokens"]
     if any(isinstance(n, ir.Rollout) for n in ir.walk(*texts)):
         return "shows tokens that are written in the run itself"

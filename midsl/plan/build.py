@@ -79,6 +79,8 @@ class _Builder:
     chosen: dict[str, ir.Sweep] = field(default_factory=dict)
     rolls: dict[str, tuple[int, ir.Rollout]] = field(default_factory=dict)
     """Rollouts by digest, each with the number of runs that come before it."""
+    _at_once: int = 0
+    """How many rows the runs of the experiment at hand may have at once."""
     _writes: bool = False
     """Whether rows are written in this program."""
     _all: set[str] = field(default_factory=set)
@@ -98,7 +100,7 @@ class _Builder:
                 for condition in conditions_of(sink):
                     self.place(condition)
             for sink in x.sinks:
-                if isinstance(sink, (ir.Report, ir.Save)):
+                if isinstance(sink, (ir.Report, ir.Save, ir.View)):
                     self.place(sink.value)
                     if isinstance(sink, ir.Report) and sink.where is not None:
                         self.place(sink.where)
@@ -128,11 +130,12 @@ class _Builder:
             while len(rolls) > len(self.rolls) - wanted and rolls[0][0] <= before:
                 rollout = rolls.pop(0)[1]
                 name = roll_name(self.program, rollout)
-                steps.append(RollStep(rollout, name, "its rows are written: a new stage"))
+                steps.append(RollStep(rollout, self._at_once, name, "its rows are written: a new stage"))
                 stages[rollout.digest] = len(stages) + 1
 
         done = 0
         for x, (end, wanted) in zip(self.program.experiments, ends, strict=True):
+            self._at_once = x.at_once
             for i, run in enumerate(self.order[done:end], done):
                 roll(i, wanted)
                 for s in ir.sweeps_of(run):
@@ -160,7 +163,10 @@ class _Builder:
             roll(end, wanted)
             done = end
             needed = {
-                s.digest for sink in x.sinks if isinstance(sink, (ir.Report, ir.Save)) for s in sink.sweeps
+                s.digest
+                for sink in x.sinks
+                if isinstance(sink, (ir.Report, ir.Save, ir.View))
+                for s in sink.sweeps
             }
             needed |= {n.sweep.digest for n in ir.walk(*x.sinks) if isinstance(n, ir.Coord)}
             for digest in [d for d in pending if d in needed]:
@@ -234,6 +240,7 @@ class _Builder:
             dead=rows and self.schedule.dead,
             tidy=self.schedule.tidy,
             chunk=self.schedule.chunk,
+            at_once=self._at_once,
             gates=self._gates(run) if rows and not spare else (),
             stage=stage if known else 0,
             spare=spare,

@@ -39,6 +39,7 @@ from midsl.plan.steps import (
 )
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
+from midsl.plan.viewed import Viewed, viewed
 from midsl.sema.check import read_source
 from midsl.show.progress import progress
 from midsl.source import SourceFile
@@ -129,6 +130,7 @@ class Stage:
     checks: list[CheckRow] = field(default_factory=list)
     plots: list[tuple[ir.Plot, ResultTable]] = field(default_factory=list)
     saves: list[Saved] = field(default_factory=list)
+    views: list[Viewed] = field(default_factory=list)
     cells: list[CellRow] = field(default_factory=list)
     losses: list[LossRow] = field(default_factory=list)
 
@@ -209,7 +211,7 @@ class Execution:
                     choose_points(session, step.sweep)
                 elif isinstance(step, SinkStep):
                     sink = step.sink
-                    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot, ir.Save))
+                    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot, ir.Save, ir.View))
                     if current is None or current.experiment != sink.experiment:
                         close()
                         current = Stage(sink.experiment, cells=cells, losses=losses)
@@ -217,6 +219,8 @@ class Execution:
                     if isinstance(sink, ir.Report):
                         tables[sink.digest] = results.report(sink)
                         current.tables.append(tables[sink.digest])
+                    elif isinstance(sink, ir.View):
+                        current.views.append(viewed(sink, results, session.bound))
                     elif isinstance(sink, ir.Save):
                         current.saves.append(results.save(sink))
                     elif isinstance(sink, ir.Expect):

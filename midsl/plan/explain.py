@@ -231,12 +231,12 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
         some = "1 kept value" if len(step.nodes) == 1 else f"{len(step.nodes)} kept values"
         return Line("free", some, step.reason)
     sink = step.sink
-    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot, ir.Save))
+    assert isinstance(sink, (ir.Report, ir.Expect, ir.Plot, ir.Save, ir.View))
     name = (
         sink.name
         if isinstance(sink, (ir.Report, ir.Save))
         else sink.text
-        if isinstance(sink, ir.Expect)
+        if isinstance(sink, (ir.Expect, ir.View))
         else sink.kind
     )
     return Line(type(sink).__name__.lower(), f"{sink.experiment}: {name}", "")
@@ -245,6 +245,8 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
 def _run_reason(session: Session, step: RunStep) -> str:
     if not session.known(step):
         points = ", ".join(s.name for s in step.sweeps if not session.evaluator.domains.known(s))
+        if not session.written.known(step.run.data):
+            return "planned once its rows are written"
         if not points and not step.spare:
             return "planned once what its edits change is known"
         return "for those that start from it" if step.spare else f"planned once {points} is chosen"

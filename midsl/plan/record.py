@@ -24,6 +24,7 @@ from midsl.plan.plots import drawn
 from midsl.plan.reuse import reuse_from
 from midsl.plan.speed import shown
 from midsl.show.results import PlotOf, render_results, sql_hint
+from midsl.show.table import print_table
 from midsl.show.vega import to_json
 from midsl.store.db import Store
 from midsl.store.record import (
@@ -95,7 +96,7 @@ def land_run(compiled: Compiled, folder: Path, params: Mapping[str, str], argv: 
                 stage.tables,
                 stage.checks,
                 stage.cells,
-                [*plots, *saves],
+                [*plots, *saves, *(v.artifact() for v in stage.views)],
                 fresh,
                 reused.fingerprints.get(stage.experiment),
                 stage.losses,
@@ -152,6 +153,11 @@ def _print(
                     f"{s.experiment}: unchanged since run {c.reused_from}", style="dim", highlight=False
                 )
     console.print(beside(execution, explained), style="dim", highlight=False, soft_wrap=True)
+    for s in execution.stages:
+        for v in s.views:
+            console.print(f"{v.experiment}: {v.title}", style="bold", highlight=False, markup=False)
+            print_table(v.columns, v.rows, console)
+            console.print()
     render_results(tables, checks, plots, console, hint, spec=compiled.program.name, store=folder)
     if len(warnings):
         sys.stderr.write(render_text(list(warnings)))
@@ -207,6 +213,7 @@ def _json(
         "reports": reports,
         "checks": checks,
         "saved": saved,
+        "views": [v.as_json() for s in execution.stages for v in s.views],
         "counts": {
             "predicted": explained.optimised.as_dict(),
             "predicted_least": explained.least.as_dict(),

@@ -48,13 +48,14 @@ def decoder(session: Session, step: RollStep) -> Decoder:
     return made
 
 
-def groups(session: Session, made: Decoder) -> list[slice]:
+def groups(session: Session, made: Decoder, at_once: int = 0) -> list[slice]:
     """The rows that are written on together: as many as have room for their keys and values."""
     rows, width = len(made.room), made.room.tokens.shape[1]
     kept = 0 if made.why_whole else sum(made.rowed.runner.bytes_kept(n) for n in made.kept) * width
     each = max(kept, made.lowered.count(1, 1, width).peak_bytes)
     room = int(session.available * SHARE)
     fits = Budget(0, each).rows(room, width, made.rollout.span, "the rollout")
+    fits = min(fits, at_once or fits)
     run = ir.Forward(made.rollout.model, made.rollout.room, made.rollout.edits)  # type: ignore[arg-type]
     if fits < rows and crosses_rows(run):
         if each * rows > room:
@@ -74,7 +75,7 @@ def predict(session: Session, step: RollStep, emitted: np.ndarray | None = None)
     """What a rollout costs: the most that it may, unless it is known how many tokens each row emits."""
     made = decoder(session, step)
     total = Totals(forwards=1, lanes=1)
-    for rows in groups(session, made):
+    for rows in groups(session, made, step.at_once):
         _add(session, total, made, made.predict(rows, emitted))
     return total
 
@@ -93,7 +94,7 @@ def roll(session: Session, step: RollStep, done: Totals) -> Iterator[int]:
     room = made.room
     tokens, emitted = room.tokens.copy(), np.zeros(len(room), np.int64)
     done.forwards, done.lanes = 1, 1
-    for rows in groups(session, made):
+    for rows in groups(session, made, step.at_once):
         made.counts = Counts()
         for n, found, many in made.run(rows):
             tokens[rows], emitted[rows] = found, many

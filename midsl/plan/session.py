@@ -278,6 +278,7 @@ class Session:
         fits = budget.rows(
             room, length, step.run.span, f"the run `{step.name or step.run.data.side or 'base'}`"
         )
+        fits = min(fits, step.at_once or fits)
         together = (
             "a gradient" if step.grads else "an edit across the batch" if crosses_rows(step.run) else ""
         )

@@ -50,6 +50,7 @@ class RunStep:
         dead: rows of which the tokens show that no edit changes them are left out.
         tidy: what its graph spells out is put together.
         chunk: it may be cut into pieces.
+    at_once: how many rows it may have at once, where the spec says so.
         gates: what decides which of its rows are run, where that takes values of runs before it.
         stage: how many choices of points, and of rows, come before it that it depends on.
         serves: others may start from it.
@@ -67,6 +68,7 @@ class RunStep:
     dead: bool = False
     tidy: bool = False
     chunk: bool = True
+    at_once: int = 0
     gates: tuple[ir.Node, ...] = ()
     stage: int = 0
     spare: bool = False
@@ -85,6 +87,7 @@ class RollStep:
     """A model writes rows on, with edits in force: runs on those rows are a new stage."""
 
     rollout: ir.Rollout
+    at_once: int = 0
     name: str = ""
     reason: str = ""
 

@@ -18,6 +18,7 @@ from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.diagnostics.model import fail
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
+from midsl.ir.types import TensorType
 from midsl.oracle.interp import Oracle
 from midsl.oracle.model import GraphModel
 from midsl.plan.bind import Binder
@@ -141,10 +142,12 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
             mine = {t.report: t for t in plain.tables}
             checks = iter(exact.checks)
             for sink in x.sinks:
-                if isinstance(sink, ir.Save):
-                    tables[sink.name] = Results(session.evaluator).report(sink.as_report)
-                    mine[sink.name] = Results(own_session.evaluator).report(sink.as_report)
+                if isinstance(sink, ir.Save) or (
+                    isinstance(sink, ir.View) and isinstance(sink.value.type, TensorType)
+                ):
                     sink = sink.as_report
+                    tables[sink.name] = Results(session.evaluator).report(sink)
+                    mine[sink.name] = Results(own_session.evaluator).report(sink)
                 if isinstance(sink, ir.Report):
                     keys, values = oracle.report(sink)
                     scale = _scale(session, sink, values)

@@ -19,6 +19,7 @@ from midsl.sema.elaborate import Elaborator
 from midsl.sema.modules import LoadedModule
 from midsl.sema.plots import SINK, elaborate_plot
 from midsl.sema.scope import Scope
+from midsl.sema.sinks import elaborate_view, rows_at_once
 from midsl.sema.tensors import as_tensor, join_axes
 from midsl.sema.unroll import Unroll
 from midsl.sema.values import ConstV, ControlsV, FamilyV, ListV, PoisonError, RunV, TensorV, Value
@@ -43,6 +44,8 @@ class Body:
     sinks: list[ir.Node] = field(default_factory=list)
     lets: list[tuple[str, ir.Node]] = field(default_factory=list)
     saved: set[str] = field(default_factory=set)
+    at_once: int = 0
+    """How many rows its runs may have at once, where a `plan` says so."""
 
     @property
     def declared_reports(self) -> set[str]:
@@ -68,13 +71,13 @@ class Body:
                 self.body[0].span if self.body else NO_SPAN,
                 "add a `report` or an `expect`",
             )
-        return Experiment(self.name, tuple(self.lets), tuple(self.sinks))
+        return Experiment(self.name, tuple(self.lets), tuple(self.sinks), self.at_once)
 
     def _statement(self, stmt: ast.Stmt) -> None:
         if isinstance(stmt, ast.Binding) and stmt.role != "control":
-            value = self.names.scope.find(stmt.name)
-            if isinstance(value, (TensorV, RunV)):
-                self.lets.append((stmt.name, value.node))
+            bound = self.names.scope.find(stmt.name)
+            if isinstance(bound, (TensorV, RunV)):
+                self.lets.append((stmt.name, bound.node))
         elif isinstance(stmt, ast.Sweep):
             for clause in stmt.clauses:
                 self.names.scope.find(clause.name)
@@ -86,13 +89,12 @@ class Body:
             self.sinks.append(elaborate_plot(self.name, stmt, self.reports, self.declared_reports))
         elif isinstance(stmt, ast.Save):
             self._save(stmt)
-        elif isinstance(stmt, ast.Plan):
-            raise fail(
-                "MI0601",
-                "not implemented: `plan` hints",
-                stmt.span,
-                help="leave it out; `midsl run` has options for memory and passes",
+        elif isinstance(stmt, ast.View):
+            self.sinks.append(
+                elaborate_view(self.e, self.name, stmt, self._value(stmt.value), self._free_sweeps)
             )
+        elif isinstance(stmt, ast.Plan):
+            self.at_once = rows_at_once(self._value(stmt.value), stmt.span)
 
     def _value(self, node: ast.Expr) -> Value:
         return self.names.value(node)
@@ -250,7 +252,7 @@ class Study:
             if changed:
                 self._refuse_clash(other.name, stmt)
                 used.add(name)
-                done.append(Experiment(other.name, (), changed))
+                done.append(Experiment(other.name, (), changed, other.at_once))
             elif name in self.own and not bag.errors:
                 raise refuse_unused({name: stmt.span})
         return done

@@ -292,13 +292,20 @@ class Save(Node):
 
 
 @dataclass(frozen=True)
+class View(Node):
+    """``view expr``: rows of data, what they say, or a value, shown with the results and in no table."""
+
+    value: Expr
+
+
+@dataclass(frozen=True)
 class Plan(Node):
     """``plan { ... }``: hints to the planner."""
 
     value: Record
 
 
-Stmt = Binding | Sweep | Report | Expect | Plot | Save | Plan
+Stmt = Binding | Sweep | Report | Expect | Plot | Save | View | Plan
 
 
 @dataclass(frozen=True)

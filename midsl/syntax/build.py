@@ -191,6 +191,9 @@ class AstBuilder:
     def on_save(self, c: Children, span: Span) -> ast.Save:
         return ast.Save(c[0], self._string(c[1]) if c[1] else None, span=span)
 
+    def on_view(self, c: Children, span: Span) -> ast.View:
+        return ast.View(c[0], span=span)
+
     def on_plan(self, c: Children, span: Span) -> ast.Plan:
         return ast.Plan(c[0], span=span)
 

@@ -19,7 +19,7 @@ from midsl.syntax.tables import END, Tables
 ERROR = "$ERROR"  # a token that was reported already; no state accepts it
 
 ROLES = frozenset({"let", "model", "data", "site", "decomposition", "basis", "metric", "control"})
-STATEMENTS = ROLES | {"sweep", "report", "expect", "plot", "save", "plan", "return"}
+STATEMENTS = ROLES | {"sweep", "report", "expect", "plot", "save", "view", "plan", "return"}
 DECLARATIONS = frozenset({"param", "axis", "type", "fn", "extern", "method", "experiment", "test"}) | {
     *("import", "from", "language"),
 }

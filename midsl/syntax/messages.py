@@ -198,7 +198,7 @@ def _by_context(
         return "", "this `if` has no `else`", "both branches are needed: `if a then b else c`"
     if "on" in texts and "+" not in texts:
         return "", "", "a run is spelled `run model on data`"
-    if text in ("report", "sweep", "expect", "plot", "save") and "experiment" in texts:
+    if text in ("report", "sweep", "expect", "plot", "save", "view") and "experiment" in texts:
         return "", f"`{text}` stands only inside an experiment", "put it into `experiment name { ... }`"
     if text in DECLARATIONS and opener == "body{":
         return "", f"`{text}` cannot stand inside a block", "close the block before it, or move it out"

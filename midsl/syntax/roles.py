@@ -18,7 +18,7 @@ from midsl.syntax.tables import load_tables
 _STATEMENTS = frozenset(
     {"binding", "param", "axis", "alias", "fn", "extern", "method", "experiment", "test"}
 ) | {
-    *("sweep", "report", "expect", "plot", "save", "plan", "import_as", "import_names", "start"),
+    *("sweep", "report", "expect", "plot", "save", "view", "plan", "import_as", "import_names", "start"),
 }
 
 

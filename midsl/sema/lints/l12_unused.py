@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from midsl.sema.lints.view import Finding, View
 from midsl.syntax import ast
 
-_SINKS = (ast.Report, ast.Expect, ast.Plot, ast.Save)
+_SINKS = (ast.Report, ast.Expect, ast.Plot, ast.Save, ast.View)
 
 
 def find(view: View) -> Iterator[Finding]:

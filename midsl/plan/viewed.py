@@ -1,0 +1,104 @@
+"""What a `view` shows: rows of data as tokens with the names of their positions, a column, or any value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from midsl.data.dataset import Part
+from midsl.ir import nodes as ir
+from midsl.plan.bound import Bound
+from midsl.plan.results import Results
+from midsl.store.rows import Artifact
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """A small table that is shown with the results; it is kept as it is, and no table of the store."""
+
+    experiment: str
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def as_json(self) -> dict[str, Any]:
+        rows = [list(r) for r in self.rows]
+        return {
+            "experiment": self.experiment,
+            "view": self.title,
+            "columns": list(self.columns),
+            "rows": rows,
+        }
+
+    def artifact(self) -> Artifact:
+        """What the store keeps of it."""
+        return Artifact("view", f"{self.experiment}.{self.title}", text=json.dumps(self.as_json()))
+
+
+def viewed(sink: ir.View, results: Results, bound: Bound) -> Viewed:
+    """What a `view` shows, once its value is there."""
+    value = sink.value
+    if isinstance(value, ir.Part):
+        columns, rows = _part(bound.part(value), _decoder(value, bound))
+    elif isinstance(value, ir.Column):
+        assert isinstance(value.part, ir.Part)
+        columns, rows = _column(value.name, bound.part(value.part), _decoder(value.part, bound))
+    else:
+        table = results.report(sink.as_report)
+        columns, rows = tuple(table.columns), list(table.rows())
+    return Viewed(sink.experiment, sink.text, columns, rows)
+
+
+def _part(part: Part, token: Callable[[int], str]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """Each row as its tokens, and where its named positions are."""
+    rows = []
+    for i, (ids, n) in enumerate(zip(part.tokens, part.lengths, strict=True)):
+        text = "|".join(token(int(t)) for t in ids[:n])
+        rows.append((int(part.examples[i]), text, ", ".join(_places(part, i))))
+    return ("example", "tokens", "positions"), rows
+
+
+def _places(part: Part, i: int) -> list[str]:
+    found = []
+    for name, column in part.columns.items():
+        if column.kind == "pos":
+            found.append(f"{name} {column.values[i]}")
+        elif column.kind == "span":
+            lo, hi = (int(v) for v in column.values[i])
+            found.append(f"{name} {lo}..{hi}")
+    return found
+
+
+def _column(
+    name: str, part: Part, token: Callable[[int], str]
+) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    """One line for each row: its label, number, position or token."""
+    if name in ("tokens", "next"):
+        start = int(name == "next")
+        cells: list[Any] = [
+            "|".join(token(int(t)) for t in ids[start:n])
+            for ids, n in zip(part.tokens, part.lengths, strict=True)
+        ]
+    else:
+        column = part.columns[name]
+        cells = list(np.asarray(column.values).tolist())
+        if column.kind == "token":
+            cells = [token(int(c)) for c in cells]
+        elif column.kind == "span":
+            cells = [f"{lo}..{hi}" for lo, hi in cells]
+    return ("example", name), [(int(e), c) for e, c in zip(part.examples, cells, strict=True)]
+
+
+def _decoder(node: ir.Part, bound: Bound) -> Callable[[int], str]:
+    """Tokens as the tokenizer shows them that made the data; as numbers, where it is of no model."""
+    data = node.data
+    if isinstance(data, ir.Room):
+        return _decoder(data.part, bound)
+    models = [data.model] if isinstance(data, ir.Rollout) else []
+    models += [n.model for n in ir.walk(data) if isinstance(n, ir.Tokenizer)]
+    tokenizer = next((t for m in models if (t := bound.tokenizer(m)) is not None), None)
+    return tokenizer.token if tokenizer is not None else str
