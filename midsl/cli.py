@@ -22,6 +22,7 @@ from midsl.cli_common import (
 )
 from midsl.cli_edit import EDITING
 from midsl.cli_library import LIBRARY
+from midsl.cli_look import LOOKING
 from midsl.cli_results import RESULTS
 
 PASSES = (
@@ -141,7 +142,7 @@ def explain(
     """Show the steps of a plan, why, and what they will cost."""
     from midsl.plan.driver import compile_spec, ir_text
     from midsl.plan.explain import explain as explain_plan
-    from midsl.plan.record import model_numerics
+    from midsl.plan.numerics import model_numerics
     from midsl.plan.reuse import reuse_from
 
     off = switched_off(options)
@@ -252,7 +253,7 @@ def sites(spec: Path, site: str, params: tuple[str, ...], trust: bool, as_json: 
     click.echo(json.dumps(rows, indent=1) if as_json else sites_text(rows))
 
 
-for command in (*EDITING, *LIBRARY, *RESULTS, cache):
+for command in (*EDITING, *LIBRARY, *RESULTS, *LOOKING, cache):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -62,11 +62,35 @@ def ls(store: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("run", default="latest")
+@click.argument("expression", default="")
+@click.option(
+    "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="With a spec: set a parameter of it."
+)
+@click.option("--experiment", default="", help="With a spec: whose names, if not the first experiment's.")
+@click.option("--trust", is_flag=True, help="With a spec: allow it Python outside the standard library.")
 @STORE
 @json_option
 @reporting
-def show(run: str, store: Path, as_json: bool) -> None:
-    """Show a run: its number, its id, its spec (`quickstart`, `quickstart~1`), or the latest."""
+def show(
+    run: str,
+    expression: str,
+    params: tuple[str, ...],
+    experiment: str,
+    trust: bool,
+    store: Path,
+    as_json: bool,
+) -> None:
+    """Show a run: its number, its id, its spec (`quickstart`, `quickstart~1`), or the latest.
+
+    With the path of a spec and an expression, `midsl show spec.mi 'mean(clean[z], over: batch)'`: what that
+    comes to, its type and axes, a corner of its numbers, and what it took; of data, the tokens of its rows.
+    """
+    if expression:
+        from midsl.cli_look import show_value
+
+        return show_value(Path(run), expression, params, experiment, trust, as_json)
+    if params or experiment or trust:
+        raise click.UsageError("-p, --experiment and --trust are for `midsl show SPEC EXPRESSION`")
     from rich.console import Console
 
     from midsl.show.stored import print_run, run_json

@@ -15,6 +15,17 @@ from midsl.diagnostics.model import fail
 Record = dict[str, Any]
 
 
+class Table(str):
+    """A table in memory, in the place of the path of one: its text tells it from a table of other rows."""
+
+    rows: list[Record]
+
+    def __new__(cls, name: str, rows: list[Record]) -> Table:
+        made = super().__new__(cls, name)
+        made.rows = rows
+        return made
+
+
 def read_records(path: str, n: int = 0) -> list[Record]:
     """Return the rows of a ``.csv`` (with a header), ``.jsonl`` or ``.parquet`` file, or the first `n`.
 
@@ -23,6 +34,9 @@ def read_records(path: str, n: int = 0) -> list[Record]:
             or there is no row.
     """
     need(n >= 0, f"n is {n}", "n is 0 for all rows, or how many to take")
+    if isinstance(path, Table):
+        need(bool(path.rows), f"{path} has no rows")
+        return path.rows[:n] if n else path.rows
     file = Path(path)
     kinds = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
     need(file.suffix in kinds, f"{path} is neither .csv nor .jsonl nor .parquet", "convert it to one of them")

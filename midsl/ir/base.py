@@ -19,7 +19,7 @@ Json = Scalar | tuple["Json", ...]
 
 def encode(value: object) -> str:
     """An attribute as JSON, children by digest."""
-    if type(value) is str:
+    if isinstance(value, str):
         return _quoted(value)
     if isinstance(value, Node):
         return f'{{"node":"{value.digest}"}}'

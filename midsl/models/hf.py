@@ -127,7 +127,7 @@ def hf_random(
     vocab = int(model.get_output_embeddings().weight.shape[0])
     sizes = hf_sizes(model.config.to_dict())
     facts = hf_facts({"model_type": type, **declared}, "float32", sizes)
-    return _finish(model, facts, plain_tokenizer(vocab, path=tokenizer))
+    return finish(model, facts, plain_tokenizer(vocab, path=tokenizer))
 
 
 def _resolve(transformers: Any, type: str, declared: dict[str, Any]) -> Any:
@@ -210,7 +210,7 @@ def _from_folder(folder: Path, dtype: str, trust: bool) -> LoadedModel:
             help="transformers would leave these random; is it a base model without a language-model head?",
         )
     sizes = hf_sizes(model.config.to_dict())
-    return _finish(model, hf_facts(config, dtype, facts.sizes | sizes), _tokenizer_in(folder))
+    return finish(model, hf_facts(config, dtype, facts.sizes | sizes), _tokenizer_in(folder))
 
 
 def _read_weights(make: Callable[[str], tuple[nn.Module, Any]], folder: Path) -> tuple[Any, Any]:
@@ -295,7 +295,7 @@ def _tokenizer_in(folder: Path) -> Tokenizer | None:
     return tokenizer_at(str(folder))
 
 
-def _finish(model: Any, facts: Facts, tokenizer: Tokenizer | None) -> LoadedModel:
+def finish(model: Any, facts: Facts, tokenizer: Tokenizer | None) -> LoadedModel:
     """Wrap a transformers model."""
     from midsl.models.loaded import HFForward, find_blocks, loaded
 

@@ -30,6 +30,7 @@ from midsl.models.loaded import LoadedModel
 from midsl.sema.check import Checked, check_source
 from midsl.sema.facts import Facts
 from midsl.sema.filefacts import FileFacts
+from midsl.sema.given import Given
 from midsl.source import SourceFile
 
 
@@ -50,6 +51,8 @@ class Binder(Facts):
     trainer: Callable[[Binder, ir.Train], LoadedModel] | None = None
     fitter: Callable[[Binder, ir.Fit], dict[str, Tensor]] | None = None
     trust: bool = False
+    functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    """Those that the caller has handed over, by reference."""
 
     def keep_models_of(self, other: Binder) -> None:
         """Share what another binder has loaded and exported; data is made again: files may have changed."""
@@ -67,7 +70,7 @@ class Binder(Facts):
             known = load_info(loaded.key)
             if known is None:
                 known = self.engine(root).info
-                if known.engine == "graph":
+                if known.engine == "graph" and loaded.arch != "given":
                     save_info(known)
             self.infos[root.digest] = known
         return known
@@ -186,6 +189,8 @@ class Binder(Facts):
     # -- building
 
     def _call(self, ref: str, args: tuple[tuple[str, Any], ...], node: ir.Node) -> Any:
+        if ref.startswith("bind:"):
+            return self._given(ref, args, node)
         module, _, name = ref.partition(":")
         if not module.startswith("midsl.") and not self.trust:
             raise fail(
@@ -210,6 +215,18 @@ class Binder(Facts):
             return function(**given)
         except MiError as err:
             raise err.at(node.span) from None
+
+    def _given(self, ref: str, args: tuple[tuple[str, Any], ...], node: ir.Node) -> Any:
+        function = self.functions.get(ref)
+        if function is None:
+            name = ref.split(":")[1]
+            raise fail(
+                "MI0601",
+                f"nothing is bound to `{name}`",
+                node.span,
+                help=f'hand it over from Python: midsl.run(spec, bind={{"{name}": ...}})',
+            )
+        return function(**{k: self.decode(v) for k, v in args})
 
     def decode(self, value: Any) -> Any:
         """An encoded argument (see ``midsl.sema.calls.encode``) as Python has it."""
@@ -256,6 +273,7 @@ def check_bound(
     binder: Binder,
     params: Mapping[str, str] | None = None,
     tests: Callable[[str], bool] | None = None,
+    given: Given | None = None,
 ) -> Checked:
     """Check a spec with what there really is; before that with files alone, so that nothing is loaded for one
     that is wrong by itself.
@@ -263,5 +281,5 @@ def check_bound(
     Raises:
         MiError: what the files alone show to be wrong.
     """
-    check_source(source, FileFacts(), params, binder.trust, tests=tests).require()
-    return check_source(source, binder, params, binder.trust, tests=tests)
+    check_source(source, FileFacts(), params, binder.trust, tests=tests, given=given).require()
+    return check_source(source, binder, params, binder.trust, tests=tests, given=given)

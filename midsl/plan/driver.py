@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,12 @@ from midsl.plan.build import build, fits_of
 from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
 from midsl.plan.fits import Fitter
+from midsl.plan.handed import Handed
 from midsl.plan.memory import out_of_memory
+from midsl.plan.numerics import numerics
+from midsl.plan.remembered import Known, Remembered
 from midsl.plan.results import Results
+from midsl.plan.reuse import content_keys
 from midsl.plan.rollouts import predict, roll
 from midsl.plan.saved import Saved
 from midsl.plan.session import Session
@@ -95,12 +100,15 @@ def compile_source(
     tests: Callable[[str], bool] | None = None,
     compile: str = "never",
     warm: Binder | None = None,
+    handed: Handed | None = None,
+    narrow: Callable[[Program], Program] | None = None,
 ) -> Compiled:
     """Check, bind and plan a spec; nothing runs and nothing is written.
 
     `folder` is what its paths are relative to. `warm`: a binder whose models and graphs are at hand already.
-    `compile`: whether segments are compiled (auto, always, never). `tests`: plan those of its `test` blocks
-    whose titles are wanted, in place of its experiments.
+    `handed`: what the caller gives names to. `compile`: whether segments are compiled (auto, always, never).
+    `tests`: plan those of its `test` blocks whose titles are wanted, in place of its experiments.
+    `narrow`: what to plan of the program.
 
     Raises:
         MiError: every error that checking or binding found.
@@ -110,9 +118,14 @@ def compile_source(
     binder = Binder(folder=folder, bag=bag, trainer=trainer, fitter=fitter, trust=trust)
     if warm is not None:
         binder.keep_models_of(warm)
+    if handed is not None:
+        binder.models.update(handed.models)
+        binder.functions = handed.functions
     with working_in(binder.folder):
-        checked = check_bound(source, binder, params, tests)
+        checked = check_bound(source, binder, params, tests, handed.given if handed else None)
         program = checked.require()
+        if narrow is not None:
+            program = narrow(program)
         bag.extend(checked.bag)
         fitter.planned = fits_of(*program.roots)
         trainer.planned = [n for n in ir.walk(*program.roots) if isinstance(n, ir.Train)]
@@ -145,12 +158,15 @@ class Execution:
     compiled: Compiled
     totals: Totals = field(default_factory=Totals)
     predicted: Totals = field(default_factory=Totals)
+    remembered: Remembered | None = None
+    """Values of earlier plans; what is at hand there is not run."""
     keep: bool = False
     """Let nothing go, for those who look at kept values afterwards."""
     stages: list[Stage] = field(default_factory=list)
     loaded: dict[int, CellRow] = field(default_factory=dict)
     losses: list[LossRow] = field(default_factory=list)
     """How the fits of the plan went."""
+    known: Known = field(init=False)
     bound: Bound = field(init=False)
     """The inputs; once it has run, with the rows that were written."""
 
@@ -178,8 +194,13 @@ class Execution:
         """Run all steps; `on_stage` is called with each experiment's `Stage` once it is complete."""
         self.load()
         session = session or self.compiled.session()
+        session.generous = self.remembered.room // 4 if self.remembered is not None else 0
         self.bound = session.bound
         executor = Executor(session, self.compiled.bag.add)
+        memory = self.remembered
+        if memory is not None:
+            executor.also = partial(memory.reads, session)
+            self.known = content_keys(self.compiled, lambda m: numerics(self.compiled.binder.loaded(m)))
         results = Results(session.evaluator)
         cells, losses = list(self.loaded.values()), list(self.losses)
         tables: dict[str, ResultTable] = {}
@@ -197,8 +218,14 @@ class Execution:
             for step in self.compiled.plan.steps:
                 if isinstance(step, RunStep):
                     close()  # the sinks of an experiment come last
-                    if not session.idle(step):
-                        cells.append(self._run(executor, step))
+                    if session.idle(step):
+                        continue
+                    if memory is not None and memory.recall(session, step, self.known):
+                        cells.append(replace(self._nothing(step), status="in memory"))
+                        continue
+                    cells.append(self._run(executor, step))
+                    if memory is not None:
+                        memory.keep(session, step, executor.noted, self.known)
                 elif isinstance(step, RollStep):
                     close()
                     cells.append(self._roll(session, step))
@@ -256,6 +283,9 @@ class Execution:
             raise _out_of_memory(step, err) from None
         self.totals.add(done)
         return self._cell(step, step.run.digest, began, cpu, done)
+
+    def _nothing(self, step: RunStep) -> CellRow:
+        return self._cell(step, step.run.digest, time.perf_counter(), time.process_time(), Totals())
 
     def _cell(self, step: object, key: str, began: float, cpu: float, done: Totals) -> CellRow:
         trained = self.compiled.trainer.done.get(key) or self.compiled.fitter.done.get(key)

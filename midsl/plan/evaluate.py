@@ -350,6 +350,15 @@ class Evaluator:
         return found
 
 
+def pointwise(value: NT, env: Env) -> NT:
+    """The value with "@" first, whether or not it depends on the points."""
+    assert env.table is not None
+    value = NT(value.data.detach(), value.axes)
+    if POINT not in value.axes:
+        return NT(value.data.unsqueeze(0).expand(env.table.size, *value.data.shape), (POINT, *value.axes))
+    return value.permute_to((POINT, *(a for a in value.axes if a != POINT)))
+
+
 def _same(node: ir.Node, axis: Axis) -> bool:
     return any(a.name == axis.name and a.owner == axis.owner for a in node.tensor_type.axes)
 

@@ -20,7 +20,7 @@ from midsl.plan.capture import Captured
 from midsl.plan.chunk import Piece
 from midsl.plan.domains import Table
 from midsl.plan.edits import Chunk
-from midsl.plan.evaluate import POINT, Env, Evaluator, Stored
+from midsl.plan.evaluate import POINT, Env, Evaluator, Stored, pointwise
 from midsl.plan.hooked import Hooked
 from midsl.plan.keys import Key
 from midsl.plan.lower import Lowered
@@ -41,6 +41,9 @@ class Executor:
     session: Session
     warn: Callable[[Diagnostic], object] = lambda diagnostic: None
     told: set[int] = field(default_factory=set)
+    also: Callable[[RunStep], list[ir.Read]] = lambda step: []
+    """Reads of a step to note beside what it leaves."""
+    noted: dict[str, Stored] = field(default_factory=dict)
 
     @property
     def evaluator(self) -> Evaluator:
@@ -58,7 +61,9 @@ class Executor:
         tokens = torch.from_numpy(p.part.tokens)
         mask = (torch.arange(p.length)[None, :] < torch.from_numpy(p.part.lengths)[:, None]).to(torch.int64)
         table = Table.product(step.sweeps, self.evaluator.domains)
-        kept = {n.digest: _Kept(p.lanes, len(p.part)) for n in [*step.outputs, *step.grads]}
+        left = {n.digest for n in [*step.outputs, *step.grads]}
+        also = [r for r in self.also(step) if r.digest not in left]
+        kept = {d: _Kept(p.lanes, len(p.part)) for d in (*left, *(r.digest for r in also))}
         fired: dict[str, int] = {}
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
         before: Piece | None = None
@@ -78,7 +83,7 @@ class Executor:
                     ahead = lowered.prefix(tokens, mask, piece.rows, spent[-1], known)
                 spent.append(Counts())
                 captured = lowered.run(ahead, chunk, spent[-1])
-                for digest, value in self._collect(step, captured, chunk, piece):
+                for digest, value in self._collect(step, captured, chunk, piece, also):
                     kept[digest].put(value, piece)
             for counts in spent:
                 self.session.add(totals, p, counts)
@@ -108,10 +113,14 @@ class Executor:
             p.pieces.append(piece)
             yield piece.height * len(piece.lanes)
         self._check_fired(step, fired, p)
-        for node in [*step.outputs, *step.grads]:
+        self.noted = {}
+        for node in [*step.outputs, *step.grads, *also]:
             stored = Stored(self._sweep_order(step, node), kept[node.digest].value())
             if not stored.sweeps:
                 stored = Stored((), NT(stored.value.data[0], stored.value.axes[1:]))
+            if node.digest not in left:
+                self.noted[node.digest] = stored
+                continue
             self.evaluator.store[node.digest] = stored
             totals.bytes += stored.value.data.numel() * 4
         for projection in {id(x.lowered): x.lowered.projection for x in p.pieces}.values():
@@ -119,7 +128,7 @@ class Executor:
                 totals.flops += projection.flops
                 projection.flops = 0
         totals.peak_bytes += totals.bytes + held_bytes(p)
-        self.session.done_with(p)
+        self.session.done_with(p.lowered)
         if not step.spare:
             self.session.ran.add(step.run.digest)
         done.add(totals)
@@ -145,7 +154,7 @@ class Executor:
         return (*step.sweeps, *(s for s in ir.sweeps_of(node) if s.digest not in own))
 
     def _collect(
-        self, step: RunStep, captured: Captured, chunk: Chunk, piece: Piece
+        self, step: RunStep, captured: Captured, chunk: Chunk, piece: Piece, also: list[ir.Read]
     ) -> Iterator[tuple[str, NT]]:
         """The values that a piece leaves, by the digest of their node: "@" first."""
         memos: dict[tuple[str, ...], tuple[Env, dict[str, NT]]] = {}
@@ -164,9 +173,9 @@ class Executor:
                 )
             return memos[key]
 
-        for node in step.outputs:
+        for node in [*step.outputs, *also]:
             env, memo = scene(node)
-            yield node.digest, _pointwise(self.evaluator.eval(node, env, memo), env)
+            yield node.digest, pointwise(self.evaluator.eval(node, env, memo), env)
         if step.grads:
             yield from self._gradients(step, captured, chunk, scene, piece.lowered)
 
@@ -198,7 +207,7 @@ class Executor:
             assert env.table is not None
             at = env.table.flat(self._sweep_order(step, grad.scalar), self.evaluator.domains)
             env = replace(env, lanes=at - at.min())
-            yield grad.digest, _pointwise(source.read(grad.site, env), env)
+            yield grad.digest, pointwise(source.read(grad.site, env), env)
 
     def _check_fired(self, step: RunStep, fired: dict[str, int], p: Prepared) -> None:
         """Every write must have fired as often as the plan says: never a silent no-op."""
@@ -232,15 +241,6 @@ def _work(piece: Piece, length: int) -> int:
     if isinstance(piece.lowered, Rowed):
         return piece.lowered.predict(piece.lanes, piece.rows).flops
     return piece.lowered.count(piece.height, len(piece.lanes), length).flops
-
-
-def _pointwise(value: NT, env: Env) -> NT:
-    """The value with "@" first, whether or not it depends on the points."""
-    assert env.table is not None
-    value = NT(value.data.detach(), value.axes)
-    if POINT not in value.axes:
-        return NT(value.data.unsqueeze(0).expand(env.table.size, *value.data.shape), (POINT, *value.axes))
-    return value.permute_to((POINT, *(a for a in value.axes if a != POINT)))
 
 
 class _Kept:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from midsl.backends.packed import at_hand
 from midsl.diagnostics.model import Bag, MiError
 from midsl.diagnostics.render import render_json, render_text
 from midsl.ir import nodes as ir
-from midsl.models.loaded import LoadedModel
 from midsl.plan.driver import Compiled, Execution, Stage, ir_text, spec_hash
 from midsl.plan.explain import Explanation, explain, si
+from midsl.plan.numerics import model_numerics, numerics
 from midsl.plan.plots import drawn
+from midsl.plan.remembered import Remembered
 from midsl.plan.reuse import reuse_from
 from midsl.plan.speed import shown
 from midsl.show.results import PlotOf, render_results, sql_hint
@@ -65,8 +65,16 @@ def run_and_store(
     return done.code
 
 
-def land_run(compiled: Compiled, folder: Path, params: Mapping[str, str], argv: list[str]) -> Landed:
+def land_run(
+    compiled: Compiled,
+    folder: Path,
+    params: Mapping[str, str],
+    argv: list[str],
+    remembered: Remembered | None = None,
+) -> Landed:
     """Execute a plan, and store each experiment as it completes.
+
+    `remembered`: what earlier plans have left in memory, which is then not run.
 
     Raises:
         MiError: with exit code 4 where resources ran out or a run failed; what was complete is kept.
@@ -76,7 +84,7 @@ def land_run(compiled: Compiled, folder: Path, params: Mapping[str, str], argv: 
     compiled = reused.compiled
     kept = {s.experiment: s.cells[0].reused_from or "" for s in reused.stages}
     explained = explain(compiled, kept)  # also refuses what does not fit, with nothing written
-    execution = Execution(compiled)
+    execution = Execution(compiled, remembered=remembered)
     writer = store.begin(_record(compiled, params, argv, explained))
     told = 0
 
@@ -275,21 +283,6 @@ def _record(compiled: Compiled, params: Mapping[str, str], argv: list[str], expl
         plan=plan,
         numerics=", ".join(sorted({m.numerics for m in models if m.numerics})),
     )
-
-
-def model_numerics(compiled: Compiled) -> Callable[[ir.Node], str]:
-    """The numerics class of a spec's models."""
-    return lambda node: numerics(compiled.binder.loaded(node))
-
-
-def numerics(loaded: LoadedModel) -> str:
-    """The numerics class of a model: what its results may depend on in their last bits."""
-    first = next(loaded.module.parameters(), None)
-    dtype = str(first.dtype).removeprefix("torch.") if first is not None else "float32"
-    attention = getattr(getattr(loaded.module, "config", None), "_attn_implementation", "sdpa")
-    device = first.device.type if first is not None else "cpu"
-    how = "packed" if at_hand() and dtype == "float32" else "eager"
-    return f"{dtype} {attention} {how} {device} torch-{torch.__version__.split('+')[0]}"
 
 
 def _args(node: ir.Node) -> dict[str, Any]:

@@ -60,6 +60,18 @@ def reuse_from(root: Path, compiled: Compiled, numerics: Callable[[ir.Node], str
 
 def fingerprints(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> dict[str, str]:
     """A hash of all that decides an experiment's rows, by name; those that may not be reused are left out."""
+    inputs_of = inputs(compiled, numerics)
+    found = {}
+    for x in _named_apart(compiled).experiments:
+        if held_back(x.sinks):
+            continue
+        content = [FORMAT, __version__, x.name, [s.digest for s in x.sinks], inputs_of(*x.sinks)]
+        found[x.name] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return found
+
+
+def inputs(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> Callable[..., list[str]]:
+    """A function that tells the content of all models and data under some nodes, in a hash each."""
     known: dict[str, str] = {}
 
     def of(node: ir.Node) -> str | None:
@@ -67,14 +79,19 @@ def fingerprints(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> dict
             known[node.digest] = _input(compiled, node, numerics)
         return known.get(node.digest)
 
-    found = {}
-    for x in _named_apart(compiled).experiments:
-        if held_back(x.sinks):
-            continue
-        inputs = sorted({h for n in ir.walk(*x.sinks) if (h := of(n)) is not None})
-        content = [FORMAT, __version__, x.name, [s.digest for s in x.sinks], inputs]
-        found[x.name] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return found
+    return lambda *nodes: sorted({h for n in ir.walk(*nodes) if (h := of(n)) is not None})
+
+
+def content_keys(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> Callable[[ir.Node], str]:
+    """A function that tells nodes apart by what they are and by the content of what is under them."""
+    inputs_of, known = inputs(compiled, numerics), dict[str, str]()
+
+    def key(node: ir.Node) -> str:
+        if node.digest not in known:
+            known[node.digest] = f"{node.digest} {hashlib.sha256(repr(inputs_of(node)).encode()).hexdigest()}"
+        return known[node.digest]
+
+    return key
 
 
 def _named_apart(compiled: Compiled) -> Program:

@@ -283,6 +283,14 @@ class Rowed:
             before, some = self.source.wanted.get(name), rows.any(0)
             self.source.wanted[name] = some if before is None else before | some
 
+    def keep_all(self, most: int) -> None:
+        """Keep all rows that are computed, for runs of later plans; none, if that is over `most` bytes."""
+        own = {n: node for n, node in self.named.items() if isinstance(self.runner.value(node), Tensor)}
+        active = {name: self.plan.active.get(node) for name, node in own.items()}
+        found = {name: rows.any(0) for name, rows in active.items() if rows is not None}
+        if sum(self.runner.bytes_kept(self.named[n]) for n in found) * self.real.numel() <= most:
+            self.wanted.update({n: rows | self.wanted.get(n, rows) for n, rows in found.items()})
+
     def lane_rows(self, rows: slice) -> Tensor:
         """The most rows that one node computes, by lane, for some examples: int64 [lane]."""
         most = torch.zeros(self.table.size, dtype=torch.int64)

@@ -42,6 +42,8 @@ class RowSteps:
     reads: dict[int, list[ir.Read]]
     projects: dict[int, bool]
     compiler: Compiler | None = None
+    generous: int = 0
+    """Bytes of rows that a run without lanes may keep beyond what others of this plan take."""
     made: dict[int, Rowed] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
     _bases: dict[int, RunStep] = field(default_factory=dict)
@@ -82,6 +84,9 @@ class RowSteps:
                 self._start(step, base_step)
         for step in reversed(steps):
             self._alone(step)
+        for rowed in self.made.values() if self.generous else ():
+            if rowed.wanted and rowed.base is None:
+                rowed.keep_all(self.generous)
 
     def _alone(self, step: RunStep) -> None:
         """Let a run that starts from no other go by rows from its tokens on, if it has one lane."""

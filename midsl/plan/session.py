@@ -54,6 +54,8 @@ class Session:
     bound: Bound
     roots: tuple[ir.Node, ...]
     available: int = field(default_factory=available_bytes)
+    generous: int = 0
+    """Bytes that one run may keep for plans to come."""
     evaluator: Evaluator = field(init=False)
     sizing: Sizing = field(init=False)
     written: Written = field(init=False)
@@ -154,7 +156,14 @@ class Session:
                 if (engine := self.bound.engine(s.run.model))
             }
             self.rows = RowSteps(
-                self.plan, self.bound, self.evaluator, self.available, reads, projects, self.compiler
+                self.plan,
+                self.bound,
+                self.evaluator,
+                self.available,
+                reads,
+                projects,
+                self.compiler,
+                self.generous,
             )
         if stage not in self.decided:
             self.decided.add(stage)
@@ -331,9 +340,8 @@ class Session:
             self.wholes[key] = counts.by_block
         return self.wholes[key]
 
-    def done_with(self, p: Prepared) -> None:
+    def done_with(self, rowed: object) -> None:
         """After a run by rows: what was kept for it alone is let go."""
-        rowed = p.lowered
         for of in (rowed.base, rowed.source) if isinstance(rowed, Rowed) else ():
             if of is not None:
                 of.users -= 1

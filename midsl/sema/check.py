@@ -16,6 +16,7 @@ from midsl.sema.controls import refuse_unused
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.experiments import elaborate_experiment, elaborate_test
 from midsl.sema.facts import Facts
+from midsl.sema.given import Given
 from midsl.sema.lints.run import lint
 from midsl.sema.modules import LoadedModule, Modules
 from midsl.sema.scope import Lazy
@@ -61,13 +62,14 @@ def check_source(
     trust: bool = False,
     watch: dict[Span, Value] | None = None,
     tests: Callable[[str], bool] | None = None,
+    given: Given | None = None,
 ) -> Checked:
     """Parse and elaborate one spec; `watch` takes what each of its expressions came to.
 
     The program is that of its experiments or, given `tests`, of those of its `test` blocks whose titles
-    are wanted. All of both are checked.
+    are wanted. All of both are checked. `given` is what stands behind some of its names already.
     """
-    ctx = Context(facts or Facts(), Bag(), dict(params or {}), trust, watch=watch)
+    ctx = Context(facts or Facts(), Bag(), dict(params or {}), trust, given, watch=watch)
     tree = parse(source, ctx.bag)
     if tree is None:
         return Checked(None, ctx.bag, ctx)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
@@ -15,6 +16,9 @@ from midsl.sema.lints.view import walk
 from midsl.sema.values import ColumnV, DataV, ModelV, PartV, Value
 from midsl.source import NO_SPAN, SourceFile, Span
 from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.given import Given
 
 MOST_STEPS = 1_000_000  # some seconds; specs take hundreds or thousands
 DERIVED_COLUMNS = {"tokens": "token", "next": "token"}
@@ -30,6 +34,7 @@ class Context:
     bag: Bag = field(default_factory=Bag)
     params: Mapping[str, str] = field(default_factory=dict)
     trust: bool = False
+    given: Given | None = None
     parts: dict[str, PartV] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
     models: dict[str, str] = field(default_factory=dict)

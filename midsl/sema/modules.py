@@ -88,19 +88,25 @@ class Modules:
                     self.ctx.bag.extend(err.diagnostics)
                     for n in imp.names or (imp.alias or imp.path.split(".")[-1],):
                         scope.names[n] = Poison()
+            given = self.ctx.given if len(self.busy) == 1 else None
+            if given is not None:
+                given.refuse_unused(tree.source, tree, self.ctx)
+                scope.names.update(given.values(self.ctx))
+            here = {*given.models, *given.tables} if given is not None else set()
             imported = dict(scope.names)
 
             def again(instead: Mapping[str, Value | Lazy]) -> Scope:
                 other = Scope({**imported, **instead}, outer)
                 for decl in tree.decls:
-                    if getattr(decl, "name", None) not in instead:
+                    if getattr(decl, "name", None) not in {*instead, *here}:
                         self._declare(decl, other, module)
                 return other
 
             module.again = again
             module.controls = controls_of(tree.decls, self.ctx.bag)
             for decl in tree.decls:
-                self._declare(decl, scope, module)
+                if getattr(decl, "name", None) not in here:
+                    self._declare(decl, scope, module)
             if not std or len(self.busy) == 1:  # the library is known to be sound: it has tests
                 check_module(self.e, tree, scope)
         finally:
@@ -238,6 +244,9 @@ class Modules:
 
     def _fn(self, decl: ast.Fn, scope: Scope, module: LoadedModule) -> Value:
         if decl.extern is not None:
+            given = self.ctx.given.functions.get(decl.name) if self.ctx.given and not module.std else None
+            if given is not None:
+                return ExternV(replace(decl, extern=given), scope, trusted=True)
             return ExternV(decl, scope, module.std or self.ctx.trust)
 
         def body(inner: Scope) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from midsl.store.runs import find_run
 if TYPE_CHECKING:
     import pandas
     import pyarrow
+    import torch
 
 VEGA_LITE = "application/vnd.vegalite.v5+json"
 
@@ -79,6 +80,19 @@ class Plot:
         return {VEGA_LITE: self.spec, "text/plain": repr(self.spec["title"]["text"])} | drawn
 
 
+@dataclass(frozen=True)
+class RunOf:
+    """A run by its name in the spec."""
+
+    name: str
+    look: Callable[[str], Any] = field(repr=False)
+
+    def __getitem__(self, site: str) -> torch.Tensor:
+        """A site by its name in the spec, or as the spec would write it: ``m.blocks[0].resid_post``."""
+        found: torch.Tensor = self.look(f"{self.name}[{site}]")
+        return found
+
+
 @dataclass(frozen=True, repr=False)
 class Result:
     """A run: its reports, its claims, its place in the store.
@@ -94,6 +108,8 @@ class Result:
     checks: list[CheckRow]
     diagnostics: list[Diagnostic] = field(default_factory=list)
     executed: dict[str, float] = field(default_factory=dict)
+    look: Callable[[str], Any] | None = None
+    """Works out an expression of the spec's names: a torch tensor."""
 
     @property
     def passed(self) -> bool:
@@ -114,7 +130,18 @@ class Result:
         why = "which report?" if name is None else f"{len(found) or 'no'} reports are called `{name}`"
         raise fail("MI0807", why, help=did_you_mean(name or "", titles) or has)
 
-    __getitem__ = table
+    def __getitem__(self, name: str) -> Any:
+        """A report by its name; else a run of the experiment, which gives its sites as torch tensors.
+
+        ``result["clean"]["z"]`` is what the spec calls ``clean[z]``: the sweeps' axes first, then its own.
+        """
+        if (
+            self.look is None
+            or any(name in (t.title, t.report) for t in self.tables)
+            or not name.isidentifier()
+        ):
+            return self.table(name)
+        return RunOf(name, self.look)
 
     def df(self, name: str | None = None) -> pandas.DataFrame:
         """A report as a pandas data frame: its keys, value, n, se."""

@@ -64,12 +64,13 @@ class Home:
     def store(self) -> Path:
         return self.folder / "midsl-results"
 
-    def start(self, *args: str | Path, **more: str) -> subprocess.Popen[str]:
-        """Start a command in a process of its own."""
+    def start(self, *args: str | Path, talks: bool = False, **more: str) -> subprocess.Popen[str]:
+        """Start a command in a process of its own; one that `talks` is asked on stdin."""
         return subprocess.Popen(
             [sys.executable, "-m", "midsl.cli", *map(str, args)],
             cwd=self.folder,
             env={**environment(self.cache), **more},
+            stdin=subprocess.PIPE if talks else None,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -78,7 +79,7 @@ class Home:
 
     def process(self, *args: str | Path, **more: str) -> Done:
         """Run a command in a process of its own."""
-        started = self.start(*args, **more)
+        started = self.start(*args, talks=False, **more)
         out, err = started.communicate(timeout=500)
         return Done(started.returncode, out, err)
 
