@@ -7,7 +7,8 @@
 - ``drop_axis``: `over` names axes that the result loses (norm, argmax);
 - ``contract``: the same with two operands that meet along `over` (dot, kl);
 - ``new_axis``: the operands lie side by side along a new axis (stack);
-- ``join_axis``: the operands lie one behind the other along the axis `over`, which is as long as both.
+- ``join_axis``: the operands lie one behind the other along the axis `over`, which is as long as both;
+- ``declared``: what a declaration says (extern).
 
 `unit`: "same" is that of the operands, "none" none, "nat" nats. `pad` is what stands in for padding
 along `over`, chosen so that padding changes nothing: 0 for sums, -inf where a softmax or a maximum
@@ -19,7 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Rule = Literal["elementwise", "along_axis", "drop_axis", "contract", "new_axis", "join_axis"]
+Rule = Literal["elementwise", "along_axis", "drop_axis", "contract", "new_axis", "join_axis", "declared"]
 Result = Literal["float", "bool", "int", "same"]
 UnitRule = Literal["same", "none", "nat"]
 INF = float("inf")
@@ -36,6 +37,7 @@ class OpInfo:
         unit: unit of the result.
         attrs: names of the attributes it takes.
         pad: value that padding is given along `over`; None where there is no `over`.
+        takes_mask: whether it sees for itself to what does not count.
     """
 
     arity: int | None
@@ -44,6 +46,7 @@ class OpInfo:
     unit: UnitRule = "none"
     attrs: tuple[str, ...] = ()
     pad: float | None = None
+    takes_mask: bool = False
 
 
 def _table() -> dict[str, OpInfo]:
@@ -96,6 +99,7 @@ def _table() -> dict[str, OpInfo]:
     ops["kl"] = OpInfo(2, "contract", unit="nat", attrs=over, pad=-INF)
     ops["js"] = OpInfo(2, "contract", unit="nat", attrs=over, pad=-INF)
     ops["entropy"] = OpInfo(1, "drop_axis", unit="nat", attrs=over, pad=-INF)
+    ops["extern"] = OpInfo(None, "declared", attrs=("ref", "params", "gives", "out", "over"), takes_mask=True)
     return ops
 
 

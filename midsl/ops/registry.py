@@ -22,7 +22,7 @@ REGISTRY: dict[str, OpFn] = {}
 
 def load_families() -> None:
     """Import the family files, which register their operations; they import this file in turn."""
-    from midsl.ops import axis, elementwise, linalg, prob  # noqa: F401
+    from midsl.ops import axis, elementwise, extern, linalg, prob  # noqa: F401
 
 
 class UnknownOp(KeyError):
@@ -60,6 +60,8 @@ def apply_op(name: str, args: Sequence[NT], attrs: Mapping[str, Any], mask: NT |
     info = CATALOG[name]
     if info.arity is not None and len(args) != info.arity:
         raise ValueError(f"{name} takes {info.arity} operands, not {len(args)}")
+    if mask is not None and info.takes_mask:
+        return REGISTRY[name](*args, mask=mask, **attrs)
     if mask is not None:
         if info.pad is None:
             raise ValueError(f"{name} runs over no axis, so no mask applies")

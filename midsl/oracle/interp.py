@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from midsl.diagnostics.model import fail
+from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import TensorType
 from midsl.ops.index import select
@@ -162,7 +162,10 @@ class Oracle:
         mask = None
         if over_data(node.over):
             mask = self.rows.real(joined(types, args), self.rows.usable(node, point))
-        return apply_op(node.op, args, attrs, mask)
+        try:
+            return apply_op(node.op, args, attrs, mask)
+        except MiError as err:
+            raise err.at(node.span) from None
 
     def _reduce(self, node: ir.Reduce, point: Point, me: NT | None) -> NT:
         """Over own axes and sweeps alike: the points of the sweeps become one more axis."""

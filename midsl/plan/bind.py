@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from importlib import import_module
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from midsl.artefacts.base import content
 from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.fit.draw import draw_params
@@ -27,8 +30,9 @@ from midsl.graph.rebind import rebind
 from midsl.graph.sites import ModelGraph, build_model_graph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
+from midsl.ops.extern import call
 from midsl.sema.check import Checked, check_source
-from midsl.sema.facts import Facts
+from midsl.sema.facts import Facts, Told
 from midsl.sema.filefacts import FileFacts
 from midsl.sema.given import Given
 from midsl.source import SourceFile
@@ -51,6 +55,7 @@ class Binder(Facts):
     trainer: Callable[[Binder, ir.Train], LoadedModel] | None = None
     fitter: Callable[[Binder, ir.Fit], dict[str, Tensor]] | None = None
     trust: bool = False
+    is_bound = True
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """Those that the caller has handed over, by reference."""
 
@@ -103,6 +108,27 @@ class Binder(Facts):
                     )
                 )
         return done
+
+    def code(self, ref: str) -> str:
+        """A hash of the file that a function outside midsl stands in: other code, other results."""
+        module = ref.partition(":")[0]
+        if module.startswith("midsl."):
+            return ""  # its version stands for it
+        try:
+            spec = find_spec(module)
+        except (ImportError, ValueError):
+            spec = None
+        path = Path(spec.origin) if spec is not None and spec.origin is not None else None
+        return content(path) if path is not None and path.is_file() else ""
+
+    def extern(self, ref: str, params: tuple[Any, ...], gives: tuple[Any, ...]) -> Told:
+        """What a function of literals gives: it is called now."""
+        made = call(ref, params, [], gives, {})
+        whole = sha256()
+        for name, x in sorted(made.items()):
+            whole.update(repr((name, x.shape, x.dtype)).encode())
+            whole.update(x.tobytes())
+        return Told({f: x.shape for f, x in made.items()}, whole.hexdigest())
 
     # -- Bound
 

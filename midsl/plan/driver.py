@@ -15,6 +15,7 @@ from midsl.diagnostics.model import Bag, MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.text import print_program
+from midsl.ops.extern import HANDED
 from midsl.passes.pipeline import Optimised, optimise
 from midsl.plan.bind import Binder, check_bound
 from midsl.plan.bound import Bound
@@ -121,6 +122,7 @@ def compile_source(
     if handed is not None:
         binder.models.update(handed.models)
         binder.functions = handed.functions
+        HANDED.update(handed.functions)
     with working_in(binder.folder):
         checked = check_bound(source, binder, params, tests, handed.given if handed else None)
         program = checked.require()

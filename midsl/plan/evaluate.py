@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from midsl.diagnostics.model import MiError
 from midsl.ir import nodes as ir
 from midsl.ir.crossing import goes_along, has_self, mixes_rows
 from midsl.ir.types import Axis, TensorType
@@ -245,8 +246,21 @@ class Evaluator:
         args = [self.eval(a, env, memo) for a in node.args]
         attrs = dict(node.attrs)
         data = {"pos", "batch", "key_pos"} & {*node.over}
-        mask = self._mask(node.args[0], node.over, env) if data else None
-        return apply_op(node.op, args, attrs, mask=mask)
+        mask = self._mask_of(node, data, env) if data else None
+        try:
+            return apply_op(node.op, args, attrs, mask=mask)
+        except MiError as err:
+            raise err.at(node.span) from None
+
+    def _mask_of(self, node: ir.Apply, data: set[str], env: Env) -> NT | None:
+        """Which elements count of the operands along axes of the data."""
+        found: NT | None = None
+        for arg in node.args:
+            if data <= set(arg.tensor_type.names):
+                mask = self._mask(arg, node.over, env)
+                both = found is not None and mask is not None
+                found = apply_op("and", [found, mask], {}) if both else mask or found  # type: ignore[list-item]
+        return found
 
     def _select(self, node: ir.Select, env: Env, memo: dict[str, NT]) -> NT:
         x = self.eval(node.arg, env, memo)

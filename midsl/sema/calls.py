@@ -10,6 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType
 from midsl.sema.agree import Mismatch, Signature
+from midsl.sema.externs import gives_tensors, tensors_of
 from midsl.sema.members import each_member
 from midsl.sema.typenames import type_of, written
 from midsl.sema.unroll import need_literal
@@ -76,6 +77,13 @@ def call_value(e: Elaborator, func: Value, node: ast.Call, scope: Scope) -> Valu
     if isinstance(func, ExternV):
         signature = Signature(func.scope, func.decl.generics, is_open=True)
         args = bind(e, func.decl.name, func.decl.params, node, scope, signature)
+        if gives_tensors(func.decl.returns):
+            made = tensors_of(e, func, args, signature, node.span)
+            if not func.trusted:  # said last: what it is declared to do may be wrong by itself
+                raise untrusted(func, node)
+            return made
+        if not func.trusted:
+            raise untrusted(func, node)
         return build_extern(e, func, args, node)
     raise fail(
         "MI0306",
@@ -250,16 +258,8 @@ def encode(value: Value, span: Span) -> Any:
 
 
 def build_extern(e: Elaborator, func: ExternV, args: Mapping[str, Value], node: ast.Call) -> Value:
-    """An `extern fn` makes a model, a data set, a tokenizer or a decomposition, by recipe."""
+    """An `extern fn` makes a model, a data set or a tokenizer, by recipe."""
     decl = func.decl
-    if not func.trusted:
-        raise fail(
-            "MI0605",
-            f"`{decl.name}` runs Python outside the standard library",
-            node.span,
-            label="not trusted",
-            help="read that code, then run with `--trust`",
-        )
     ref = decl.extern or ""
     spans = {a.name: a.value.span for a in node.args if a.name}
     recipe = tuple((k, encode(v, spans.get(k, node.span))) for k, v in args.items())
@@ -275,7 +275,18 @@ def build_extern(e: Elaborator, func: ExternV, args: Mapping[str, Value], node: 
         "MI0601",
         f"not implemented: an extern fn that returns {name or 'this'}",
         node.span,
-        help="let it return a Model, a Data or a Tokenizer",
+        help="let it return a Model, a Data, a Tokenizer, a tensor or a record of tensors",
+    )
+
+
+def untrusted(func: ExternV, node: ast.Call) -> MiError:
+    """The refusal of Python that nobody vouched for."""
+    return fail(
+        "MI0605",
+        f"`{func.decl.name}` runs Python outside the standard library",
+        node.span,
+        label="not trusted",
+        help="read that code, then run with `--trust`",
     )
 
 

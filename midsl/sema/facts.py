@@ -6,7 +6,8 @@ None means "not known yet": types keep symbolic sizes, and nothing is refused fo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from midsl.graph.info import ModelInfo
 from midsl.ir.nodes import Node
@@ -15,8 +16,27 @@ if TYPE_CHECKING:  # numpy comes with it, which `check` has no use for
     from midsl.data.dataset import Dataset
 
 
+@dataclass(frozen=True)
+class Told:
+    """What a function of literals gives: the shape of each of its fields, and a hash of it all."""
+
+    shapes: dict[str, tuple[int, ...]]
+    content: str
+
+
 class Facts:
     """Knows nothing; the base of the real ones."""
+
+    is_bound = False
+    """Whether all is there that there will be before anything runs."""
+
+    def code(self, ref: str) -> str:
+        """A hash of the file that a function stands in, where that is not midsl's own; "" if unknown."""
+        return ""
+
+    def extern(self, ref: str, params: tuple[Any, ...], gives: tuple[Any, ...]) -> Told | None:
+        """What a function of literals gives."""
+        return None
 
     def info(self, model: Node) -> ModelInfo | None:
         """The site table of a model."""

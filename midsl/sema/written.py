@@ -12,6 +12,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
 from midsl.sema import places
 from midsl.sema.agree import Mismatch, Signature, agree
+from midsl.sema.tensors import as_tensor
 from midsl.sema.typenames import OTHERS, PLANNED, TENSORS, UNITS, type_of, written
 from midsl.sema.values import (
     AxisV,
@@ -36,7 +37,7 @@ from midsl.sema.values import (
     TypeV,
     Value,
 )
-from midsl.source import Span
+from midsl.source import NO_SPAN, Span
 from midsl.syntax import ast
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ def _tensor(value: Value, t: ast.TypeRef, s: Signature) -> Value:
         return _literal(value, kind, t, s)
     if kind == "token" and isinstance(value, LateV):
         return value
+    if isinstance(value, ListV) and value.axis is not None and value.items:
+        value = as_tensor(value, NO_SPAN)  # what a comprehension made lies along its variable
     if not isinstance(value, (TensorV, ColumnV)) or not isinstance(value.node.type, TensorType):
         raise Mismatch("", of_kind=True)
     if kind == "token" and isinstance(value, ColumnV) and value.column_kind != "token":
