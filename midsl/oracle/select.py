@@ -41,7 +41,8 @@ def along(o: Oracle, node: ir.Select, point: Point, me: NT | None) -> NT:
     if sweep is not None:
         return _swept(o, node, sweep, point, me)
     x = o.value(node.arg, point, me)
-    if axis.name == "batch" and over_data(a for a in x.axes if a != "batch"):
+    whole = isinstance(index, ir.Draw)  # rows of one length, which take each other's places
+    if axis.name == "batch" and not whole and over_data(a for a in x.axes if a != "batch"):
         raise fail("MI0601", "not implemented: one example with its positions left", node.span)
     part = o.rows.positions(axis)
     if part is not None:

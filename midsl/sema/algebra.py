@@ -12,6 +12,7 @@ from midsl.ir.types import Axis, TensorType
 from midsl.sema.arguments import Args
 from midsl.sema.calls import axis_names
 from midsl.sema.tensors import apply, as_tensor, find_axis, join_axes
+from midsl.sema.unroll import Unroll
 from midsl.sema.values import AxisV, TensorV, Value
 from midsl.syntax import ast
 
@@ -191,7 +192,13 @@ def _count(args: Args, name: str) -> int:
 
 
 def _matrix(x: TensorV, args: Args) -> tuple[Axis, Axis]:
-    """The axis that is named of a square matrix, and the other one."""
+    """The axis that is named of a square matrix, and the other one.
+
+    A matrix at each point of a sweep is one after the other: the points are asked for as literals.
+    """
+    swept = ir.sweeps_of(x.node)
+    if swept:
+        raise Unroll(swept[0])
     over = args.axes("over")
     if over is None or len(over) != 1:
         help = "name one of the two axes of the matrix: `over: d_model`"

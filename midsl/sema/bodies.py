@@ -207,6 +207,38 @@ class Draws:
         return side_by_side([n.value(node) for n in self.draws], (self.axis,), sweep, node.span)
 
 
+@dataclass
+class SweptDraws:
+    """The names of a body under a control whose draws are swept: where a literal is needed, one by one.
+
+    `axis` is that of the draws, `apart` makes the names of each.
+    """
+
+    together: Names
+    axis: Axis
+    apart: Callable[[], Draws]
+    _apart: Draws | None = None
+
+    @property
+    def scope(self) -> Scope:
+        return self.together.scope
+
+    def swept_in_order(self) -> list[Swept]:
+        """The swept variables of the body; the draws are none of them."""
+        return self.together.swept_in_order()
+
+    def value(self, node: ast.Expr) -> Value:
+        """The values of an expression, along the axis of the draws."""
+        try:
+            return self.together.value(node)
+        except Unroll as err:
+            if err.sweep.axes != (self.axis,):
+                raise
+        if self._apart is None:
+            self._apart = self.apart()
+        return self._apart.value(node)
+
+
 def cannot_unroll(sweep: ir.Sweep, span: Span, why: str = "") -> MiError:
     """The refusal of a swept variable where a literal is needed, and cannot be had."""
     return fail(

@@ -44,6 +44,12 @@ def comprehension(e: Elaborator, node: ast.Comprehension, scope: Scope, sweep_al
     return ListV((first, *rest), axis)
 
 
+def one_by_one(e: Elaborator, node: ast.Comprehension, scope: Scope) -> ListV:
+    """The list of its items, each worked out by itself, also where the variable could be swept."""
+    chosen, axis = _chosen(e, node, scope)
+    return ListV(tuple(e.eval(node.item, scope.child({node.var: m})) for m in chosen), axis)
+
+
 def _chosen(e: Elaborator, node: ast.Comprehension, scope: Scope) -> tuple[list[Value], Axis]:
     """The members that the variable walks, and its axis."""
     chosen = [m for m in members(e, node.source, scope) if _kept(e, node, m, scope)]

@@ -65,13 +65,13 @@ def shuffle(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     for part in [p for p in e.ctx.parts.values() if p.node.owner == batch.owner]:
         every_row(part, "shuffling", args.expr("x").span)
     left = [a for a in x.type.axes if a.name in ("pos", "key_pos")]
-    if left or _numbered(x.node):
+    if (left or _numbered(x.node)) and not _of_one_length(e.ctx, batch):
         raise fail(
             "MI0317",
             "rows of different lengths cannot take each other's places",
             args.expr("x").span,
             label=f"this has {left[0]} left" if left else "it names a position that some rows may not have",
-            help="select a position that every row has: `x[pos: .end]`",
+            help="select a position that every row has: `x[pos: .end]`, or make rows of one length",
         )
     within = _groups(e.ctx, args, x) if "within" in args.given else None
     order = _draw(e, "permutation", args, (batch,), within)
@@ -79,6 +79,14 @@ def shuffle(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     kept += [a for a in order.tensor_type.axes if not any(a.same_as(k) for k in kept)]
     t = TensorType(x.type.kind, tuple(kept), x.type.unit)
     return TensorV(ir.Select(x.node, batch, order, type=t, span=node.span), x.site)
+
+
+def _of_one_length(ctx: Context, batch: Axis) -> bool:
+    """Whether all rows that a `batch` axis counts are equally long; they may not be there yet to be asked."""
+    node = _part(ctx, batch)
+    assert isinstance(node, ir.Part)
+    dataset = ctx.facts.dataset(node.data) if isinstance(node.data, ir.Data) else None
+    return dataset is None or len({*dataset.part(node.side, node.split).lengths.tolist()}) == 1
 
 
 def _draw(

@@ -12,8 +12,9 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import RESERVED_COLUMNS, Experiment, key_columns
 from midsl.sema.agree import Signature
-from midsl.sema.bodies import Draws, Names, cannot_unroll
+from midsl.sema.bodies import Draws, Names, SweptDraws, cannot_unroll
 from midsl.sema.calls import bind
+from midsl.sema.comprehend import one_by_one
 from midsl.sema.controls import controls_of, differing, refuse_unused, value_of
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.modules import LoadedModule
@@ -27,6 +28,8 @@ from midsl.sema.where import condition
 from midsl.source import NO_SPAN
 from midsl.syntax import ast
 
+Under = Names | Draws | SweptDraws
+"""The names of a body, as it is written or under a control."""
 PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 BESIDE = "lengths"
 """What a saved tensor may be called, and what stands beside it in its file."""
@@ -39,7 +42,7 @@ class Body:
     e: Elaborator
     name: str
     body: tuple[ast.Stmt, ...]
-    names: Names | Draws
+    names: Under
     reports: dict[str, ir.Report] = field(default_factory=dict)
     sinks: list[ir.Node] = field(default_factory=list)
     lets: list[tuple[str, ir.Node]] = field(default_factory=list)
@@ -225,7 +228,7 @@ class Study:
     module: LoadedModule
     outer: Callable[[Scope], Scope]
     controls: Mapping[str, ast.Binding]
-    _under: dict[str, Names | Draws] = field(default_factory=dict)
+    _under: dict[str, Under] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.own = controls_of(self.body, self.e.ctx.bag)
@@ -274,16 +277,27 @@ class Study:
         """The names of the body."""
         return self._names(self.module.scope, {})
 
-    def under(self, name: str) -> Names | Draws:
+    def under(self, name: str) -> Under:
         """The names of the body where a control stands in the place of what it controls."""
         if name not in self._under:
             value = value_of(self.e, self.controls[name], self.names.scope)
             if isinstance(value, ListV) and not isinstance(value, FamilyV):
                 assert value.axis is not None
                 self._under[name] = Draws([self._with(name, v) for v in value.items], value.axis)
+            elif isinstance(self.controls[name].value, ast.Comprehension) and isinstance(value, TensorV):
+                axis = next(a for a in value.type.axes if a.owner.startswith("each:"))
+                self._under[name] = SweptDraws(self._with(name, value), axis, lambda: self._apart(name))
             else:
                 self._under[name] = self._with(name, value)
         return self._under[name]
+
+    def _apart(self, name: str) -> Draws:
+        """The names of the body under each draw of a control."""
+        written = self.controls[name].value
+        assert isinstance(written, ast.Comprehension)
+        each = one_by_one(self.e, written, self.names.scope)
+        assert each.axis is not None
+        return Draws([self._with(name, v) for v in each.items], each.axis)
 
     def _with(self, name: str, value: Value) -> Names:
         """The names of the body with another value of one name, its own or the file's."""

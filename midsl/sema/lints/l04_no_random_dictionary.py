@@ -12,7 +12,10 @@ def find(view: View) -> Iterator[Finding]:
     """Autoencoders that reports read, in a file without a control or a random dictionary."""
     if view.has_control or any("random" in callee(n) for n in view.nodes if isinstance(n, ast.Call)):
         return
-    for b in view.calls("sae", "transcoder", "crosscoder"):
+    dictionaries = view.calls("sae", "transcoder", "crosscoder")
+    if any(_as_drawn(b.value) for b in dictionaries):
+        return
+    for b in dictionaries:
         if b.role != "decomposition":
             continue
         reports = [r for body in view.bodies for r in body.all(ast.Report)]
@@ -24,3 +27,11 @@ def find(view: View) -> Iterator[Finding]:
                 "no control tells what a random dictionary of this size would score",
                 "add `control rnd = random_dictionary(...)`, or a dictionary that is not fitted beside it",
             )
+
+
+def _as_drawn(value: ast.Expr) -> bool:
+    """Whether a dictionary is one that nothing was fitted to: ``fit: {}``."""
+    if not isinstance(value, ast.Call):
+        return False
+    fits = [a.value for a in value.args if a.name == "fit"]
+    return any(isinstance(f, ast.Record) and not f.fields for f in fits)
