@@ -27,8 +27,8 @@ BROKEN = {
     ),
     "das": ("steps: 200", "steps: 1"),
     "direction_in_generation": (
-        "let gender  = normalize(mean(girl - boy,",
-        "let gender  = normalize(mean(girl + boy,",
+        "girl - boy",
+        "girl + boy",
     ),
     "logit_and_tuned_lens": ("ends[m.blocks[l].resid_post] }", "ends[m.blocks[l].resid_pre] }"),
     "probe_with_controls": (
