@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,6 +24,10 @@ from midsl.cli_edit import EDITING
 from midsl.cli_library import LIBRARY
 from midsl.cli_look import LOOKING
 from midsl.cli_results import RESULTS
+from midsl.cli_setup import SETUP
+
+if TYPE_CHECKING:
+    from midsl.plan.driver import Compiled
 
 PASSES = (
     "fold_constants",
@@ -141,9 +145,6 @@ def explain(
 ) -> None:
     """Show the steps of a plan, why, and what they will cost."""
     from midsl.plan.driver import compile_spec, ir_text
-    from midsl.plan.explain import explain as explain_plan
-    from midsl.plan.numerics import model_numerics
-    from midsl.plan.reuse import reuse_from
 
     off = switched_off(options)
     if after in off:
@@ -160,9 +161,18 @@ def explain(
         show_warnings(compiled.bag, as_json)
         click.echo(json.dumps(found | told(compiled.bag), indent=1) if as_json else torch_text(found))
         return
+    show_warnings(compiled.bag, as_json)
+    told_plan(compiled, store, as_json)
+
+
+def told_plan(compiled: Compiled, store: Path, as_json: bool) -> None:
+    """Print a plan and what it will cost, with what a store has of it already."""
+    from midsl.plan.explain import explain as explain_plan
+    from midsl.plan.numerics import model_numerics
+    from midsl.plan.reuse import reuse_from
+
     reused = reuse_from(store, compiled, model_numerics(compiled))
     done = explain_plan(reused.compiled, {s.experiment: s.cells[0].reused_from or "" for s in reused.stages})
-    show_warnings(compiled.bag, as_json)
     click.echo(json.dumps(done.as_json() | told(compiled.bag), indent=1) if as_json else done.as_text())
 
 
@@ -182,16 +192,58 @@ def told(bag: Any) -> dict[str, Any]:
 @SPEC
 @spec_options
 @pass_options
+@click.option("--select", multiple=True, metavar="EXPERIMENT", help="Only this experiment; may be repeated.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Only the first rows of each data set that nothing is trained or fitted on: a quick try.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan, as `explain` does; run and write nothing.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes for experiments that are not in the store yet.",
+)
 @STORE
 @reporting
-def run(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, store: Path, **options: Any) -> None:
+def run(
+    spec: Path,
+    params: tuple[str, ...],
+    trust: bool,
+    as_json: bool,
+    select: tuple[str, ...],
+    limit: int | None,
+    dry_run: bool,
+    jobs: int,
+    store: Path,
+    **options: Any,
+) -> None:
     """Run a spec; rows land in the results store."""
     from midsl.plan.driver import compile_spec
     from midsl.plan.record import run_and_store
 
     off = switched_off(options)
-    compiled = compile_spec(spec, parse_params(params), off, trust, compile=options["compile"])
+    if jobs > 1 and ("reuse" in off or select or limit):
+        raise click.UsageError("--jobs goes with neither --select, --limit nor --no-reuse")
+    compiled = compile_spec(
+        spec, parse_params(params), off, trust, compile=options["compile"], select=select, limit=limit or 0
+    )
     show_warnings(compiled.bag, as_json)
+    if dry_run:
+        told_plan(compiled, store, as_json)
+        return
+    if jobs > 1 and len(compiled.program.experiments) > 1:
+        from midsl.plan.jobs import run_apart
+
+        words = [str(spec), *(w for p in params for w in ("-p", p)), "--compile", options["compile"]]
+        words += ["--trust"] if trust else []
+        words += [f"--no-{p.replace('_', '-')}" for p in off]
+        failed = run_apart(compiled, jobs, words, store.resolve())
+        if failed:
+            click.echo(f"{failed} processes failed; what they did not finish is run here", err=True)
     code = run_and_store(compiled, store, parse_params(params), sys.argv[1:], as_json)
     sys.exit(code)
 
@@ -253,7 +305,7 @@ def sites(spec: Path, site: str, params: tuple[str, ...], trust: bool, as_json: 
     click.echo(json.dumps(rows, indent=1) if as_json else sites_text(rows))
 
 
-for command in (*EDITING, *LIBRARY, *RESULTS, *LOOKING, cache):
+for command in (*EDITING, *LIBRARY, *RESULTS, *LOOKING, *SETUP, cache):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -42,7 +43,8 @@ def reporting(f: F) -> F:
             show_diagnostics(list(err.diagnostics), as_json)
             sys.exit(err.exit_code)
         except KeyboardInterrupt:
-            click.echo("interrupted; run the same command again to go on", err=True)
+            again = shlex.join(["midsl", *sys.argv[1:]])
+            click.echo(f"interrupted; what is finished is kept. To go on: {again}", err=True)
             sys.exit(130)
         except (click.ClickException, click.exceptions.Exit, SystemExit, BrokenPipeError):
             raise

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from midsl.cli_common import STORE, parse_params, reporting
+from midsl.cli_common import STORE, json_option, parse_params, reporting
 
 
 def show_value(
@@ -66,4 +66,31 @@ def serve(store: Path, trust: bool) -> None:
     Server(store, trust).answer_all(sys.stdin, sys.stdout)
 
 
-LOOKING: tuple[click.Command, ...] = (serve,)
+@click.command()
+@click.argument("run", default="latest")
+@click.option("--trust", is_flag=True, help="Allow the spec to run Python outside the standard library.")
+@STORE
+@json_option
+@reporting
+def reproduce(run: str, trust: bool, store: Path, as_json: bool) -> None:
+    """Run a stored run again, from what the store has of it, and compare; 1 if results differ."""
+    import sys
+
+    from rich.console import Console
+
+    from midsl.plan.again import reproduce as again
+    from midsl.show.compared import print_comparison
+
+    done = again(store, run, trust)
+    same = done.comparison.same_results
+    if as_json:
+        click.echo(
+            json.dumps(done.comparison.as_json() | {"run": done.landed.run_uuid}, indent=1, default=str)
+        )
+    else:
+        print_comparison(done.comparison, Console())
+        click.echo("reproduced: all results are the same" if same else "not reproduced: results differ")
+    sys.exit(0 if same else 1)
+
+
+LOOKING: tuple[click.Command, ...] = (serve, reproduce)

@@ -67,6 +67,7 @@ LAYERS: dict[str, set[str]] = {
     "api": {*BASE, "ir", "sema", "plan", "show", "store"},
     "serve": {*BASE, "diagnostics", "api", "plan", "show"},
     "cli_look": {*BASE, "api", "serve", "plan", "show", "cli_common"},
+    "cli_setup": {*BASE, "diagnostics", "store", "show", "cli_common"},
     "notebook": {*BASE, "diagnostics", "api", "show"},
     "cli_results": {*BASE, "diagnostics", "store", "show", "ide", "cli_common", "cli_look"},
     "cli_cache": {*BASE, "show", "cli_common"},
@@ -82,6 +83,7 @@ LAYERS: dict[str, set[str]] = {
         "cli_library",
         "cli_look",
         "cli_results",
+        "cli_setup",
         "cli_cache",
     },
 }

@@ -195,6 +195,24 @@ def dataset_fingerprint(sides: Mapping[str, Part], splits: Mapping[str, Ints]) -
     return digest.hexdigest()
 
 
+def first_rows(rows: Dataset, n: int) -> Dataset:
+    """The first `n` rows of a data set, with the splits that they are in.
+
+    Raises:
+        MiError: MI0511 if a split has none of them.
+    """
+    kept = np.arange(min(n, len(next(iter(rows.sides.values())))), dtype=np.int64)
+    sides = {}
+    for name, part in rows.sides.items():
+        some = part.take(kept)
+        sides[name] = Part(some.tokens, some.lengths, some.columns, part.texts[: len(kept)], part.ids)
+    splits = {name: at[at < len(kept)] for name, at in rows.splits.items()}
+    empty = next((name for name, at in splits.items() if not len(at)), None)
+    need(empty is None, f"split `{empty}` has none of the first {n} rows", "take more rows")
+    print_ = dataset_fingerprint(sides, splits)
+    return Dataset(sides, splits, rows.rows_total, rows.ineligible, rows.provenance, print_)
+
+
 # ---------------------------------------------------------------- what tasks ask for
 
 

@@ -7,7 +7,7 @@ refused with nothing written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from importlib import import_module
@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from midsl.artefacts.base import content
+from midsl.data.build import first_rows
 from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.fit.draw import draw_params
@@ -56,6 +57,10 @@ class Binder(Facts):
     fitter: Callable[[Binder, ir.Fit], dict[str, Tensor]] | None = None
     trust: bool = False
     is_bound = True
+    limit: int = 0
+    """How many rows to take of each data set that nothing is trained or fitted on; 0: all."""
+    whole: set[str] = field(default_factory=set)
+    """Data sets that are never cut, by digest."""
     functions: dict[str, Callable[..., Any]] = field(default_factory=dict)
     """Those that the caller has handed over, by reference."""
 
@@ -93,7 +98,10 @@ class Binder(Facts):
         done = self.datasets.get(data.digest)
         if done is None:
             assert isinstance(data, ir.Data)
-            done = self.datasets[data.digest] = self._call(data.ref, data.args, data)
+            done = self._call(data.ref, data.args, data)
+            if self.limit and data.digest not in self.whole:
+                done = first_rows(done, self.limit)
+            self.datasets[data.digest] = done
             left_out = len(done.ineligible)
             if left_out:
                 reasons = {r.reason for r in done.ineligible}
@@ -294,6 +302,20 @@ def start_of(model: ir.Node) -> ir.Node:
     return model
 
 
+def learned_from(*roots: ir.Node) -> Iterator[ir.Node]:
+    """The data sets that trainings and fits take."""
+    for node in ir.walk(*roots):
+        inside: tuple[ir.Node, ...] = ()
+        if isinstance(node, ir.Train):
+            inside = (node.data, node.model)
+        elif isinstance(node, ir.Fit):
+            inside = (node.loss, *node.reads)
+        for n in ir.walk(*inside):
+            if isinstance(n, ir.Data):
+                yield n
+        yield from learned_from(*(n for n in ir.walk(*inside) if n is not node))
+
+
 def check_bound(
     source: SourceFile,
     binder: Binder,
@@ -307,5 +329,6 @@ def check_bound(
     Raises:
         MiError: what the files alone show to be wrong.
     """
-    check_source(source, FileFacts(), params, binder.trust, tests=tests, given=given).require()
+    alone = check_source(source, FileFacts(), params, binder.trust, tests=tests, given=given).require()
+    binder.whole |= {n.digest for n in learned_from(*alone.roots)}
     return check_source(source, binder, params, binder.trust, tests=tests, given=given)

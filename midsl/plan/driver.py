@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from midsl.diagnostics.model import Bag, MiError, fail
+from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
 from midsl.ir.text import print_program
@@ -47,6 +48,7 @@ from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
 from midsl.plan.viewed import Viewed, viewed
 from midsl.sema.check import read_source
+from midsl.sema.stdfiles import is_std
 from midsl.show.progress import progress
 from midsl.source import SourceFile
 from midsl.store.rows import CellRow, CheckRow, LossRow, ResultTable
@@ -69,6 +71,10 @@ class Compiled:
     """The passes that were left out."""
     compile: str = "never"
     """Whether segments are compiled: auto, always, never."""
+    imports: dict[str, str] = field(default_factory=dict)
+    """The texts of the files that it imports, by path; the library's are left out."""
+    bound: tuple[str, ...] = ()
+    """Names that stand for objects of the caller's."""
 
     def session(self) -> Session:
         """A fresh state to execute or to count the plan in."""
@@ -87,9 +93,28 @@ def compile_spec(
     trust: bool = False,
     tests: Callable[[str], bool] | None = None,
     compile: str = "never",
+    select: Collection[str] = (),
+    limit: int = 0,
 ) -> Compiled:
-    """Check, bind and plan the spec of a file, as `compile_source` does its text."""
-    return compile_source(read_source(path), path.resolve().parent, params, off, trust, tests, compile)
+    """Check, bind and plan the spec of a file, as `compile_source` does its text.
+
+    `select`: the experiments to plan, where it is not all of them (MI0807 for one that there is not).
+    """
+    narrow = partial(selected, select=select) if select else None
+    folder = path.resolve().parent
+    return compile_source(
+        read_source(path), folder, params, off, trust, tests, compile, narrow=narrow, limit=limit
+    )
+
+
+def selected(program: Program, select: Collection[str]) -> Program:
+    """The program of some of its experiments (MI0807 for one that there is not)."""
+    names = [x.name for x in program.experiments]
+    unknown = next((n for n in select if n not in names), None)
+    if unknown is not None:
+        help = did_you_mean(unknown, names) or f"experiments: {', '.join(names)}"
+        raise fail("MI0807", f"the spec has no experiment `{unknown}`", help=help)
+    return replace(program, experiments=tuple(x for x in program.experiments if x.name in select))
 
 
 def compile_source(
@@ -103,20 +128,22 @@ def compile_source(
     warm: Binder | None = None,
     handed: Handed | None = None,
     narrow: Callable[[Program], Program] | None = None,
+    limit: int = 0,
 ) -> Compiled:
     """Check, bind and plan a spec; nothing runs and nothing is written.
 
     `folder` is what its paths are relative to. `warm`: a binder whose models and graphs are at hand already.
     `handed`: what the caller gives names to. `compile`: whether segments are compiled (auto, always, never).
     `tests`: plan those of its `test` blocks whose titles are wanted, in place of its experiments.
-    `narrow`: what to plan of the program.
+    `narrow`: what to plan of the program. `limit`: rows to take of each data set, save those that something
+    is trained or fitted on; 0 takes all.
 
     Raises:
         MiError: every error that checking or binding found.
     """
     trainer, fitter = Trainer(), Fitter()
     bag = Bag()
-    binder = Binder(folder=folder, bag=bag, trainer=trainer, fitter=fitter, trust=trust)
+    binder = Binder(folder=folder, bag=bag, trainer=trainer, fitter=fitter, trust=trust, limit=limit)
     if warm is not None:
         binder.keep_models_of(warm)
     if handed is not None:
@@ -133,7 +160,22 @@ def compile_source(
         trainer.planned = [n for n in ir.walk(*program.roots) if isinstance(n, ir.Train)]
         optimised = optimise(program, binder, off)
         plan = build(optimised.program, optimised.schedule)
-    return Compiled(source, program, optimised, plan, binder, trainer, fitter, bag, tuple(off), compile)
+    imports = {s.name: s.text for s in checked.ctx.trees if s is not source and not is_std(s)}
+    bound = handed.given.names if handed is not None else ()
+    return Compiled(
+        source,
+        program,
+        optimised,
+        plan,
+        binder,
+        trainer,
+        fitter,
+        bag,
+        tuple(off),
+        compile,
+        imports,
+        bound,
+    )
 
 
 @dataclass

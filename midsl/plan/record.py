@@ -279,7 +279,16 @@ def _record(compiled: Compiled, params: Mapping[str, str], argv: list[str], expl
         argv=argv,
         models=models,
         datasets=datasets,
-        environment=environment(binder.folder) | {"torch_threads": torch.get_num_threads()},
+        environment=environment(binder.folder)
+        | {
+            "torch_threads": torch.get_num_threads(),
+            "imports": compiled.imports,
+            "off": list(compiled.off),
+            "compile": compiled.compile,
+            "bound": list(compiled.bound),
+            "limit": binder.limit,
+            "experiments": [x.name for x in compiled.program.experiments],
+        },
         plan=plan,
         numerics=", ".join(sorted({m.numerics for m in models if m.numerics})),
     )

@@ -34,6 +34,13 @@ class Given:
     models: Mapping[str, ir.Model] = field(default_factory=dict)
     tables: Mapping[str, str] = field(default_factory=dict)
     functions: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Texts of files that are imported, by path, in the place of what is on disk."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those that stand for objects of the caller's."""
+        return (*self.models, *self.tables, *self.functions)
 
     def values(self, ctx: Context) -> dict[str, Value]:
         """The models and tables as values."""

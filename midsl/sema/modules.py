@@ -73,6 +73,10 @@ class Modules:
     def ctx(self) -> Context:
         return self.e.ctx
 
+    @property
+    def _files(self) -> Mapping[str, str]:
+        return self.ctx.given.files if self.ctx.given is not None else {}
+
     def load_tree(self, tree: ast.Module, key: str, std: bool) -> LoadedModule:
         """Give a parsed file its scope: builtins, then imports, then its own names."""
         self.busy.append(key)
@@ -130,7 +134,9 @@ class Modules:
                 parsed, bag = std_tree(path)
                 self.ctx.bag.extend(bag)
             else:
-                parsed = parse(SourceFile(str(path), path.read_text(encoding="utf-8"), path), self.ctx.bag)
+                text = self._files.get(str(path))
+                text = path.read_text(encoding="utf-8") if text is None else text
+                parsed = parse(SourceFile(str(path), text, path), self.ctx.bag)
             if parsed is None:
                 raise fail(
                     "MI0202",
@@ -167,7 +173,7 @@ class Modules:
             base = tree.source.path.parent if tree.source.path else Path()
             try:
                 path = (base / imp.path).resolve()
-                found = path.is_file()
+                found = str(path) in self._files or path.is_file()
             except (OSError, ValueError):  # no path at all: a NUL inside, or too long
                 found = False
             if not found:

@@ -6,6 +6,7 @@ Reports are joined on their keys inside the database, so that runs of millions o
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 from midsl.store.runs import StoredRun, dicts
 from midsl.store.schema import key_in_sql, of_report
 
-LEAVES = ("packages", "threads")
+LEAVES = ("packages", "threads", "imports")
 """Entries of an environment that are told one by one, or that say nothing of results."""
 
 
@@ -117,6 +118,9 @@ def _about(run: StoredRun) -> dict[str, Any]:
         told[f"data {d['name']}: arguments"] = json.loads(d["args"])
     env = run.environment
     told |= {f"environment: {k}": v for k, v in env.items() if k not in LEAVES}
+    told |= {
+        f"import {k}": hashlib.sha256(v.encode()).hexdigest()[:12] for k, v in env.get("imports", {}).items()
+    }
     return told | {f"package {k}": v for k, v in env.get("packages", {}).items()}
 
 
