@@ -45,8 +45,8 @@ def side_by_side(values: Sequence[Value], axes: Sequence[Axis], sweep: ir.Sweep,
         return VariousV(sweep, values[0].kind)
     tensors = [as_tensor(v, span) for v in values]
     memo: dict[str, ir.Node] = {}
-    if len({meaning(t.node, memo) for t in tensors}) == 1:
-        return values[0]
+    if len(tensors) > 1 and len({meaning(t.node, memo) for t in tensors}) == 1:
+        return values[0]  # whatever asked for the literal, nothing came of it
     row = len(values) // (axes[0].size or 1)
     rows = [side_by_side(values[i : i + row], axes[1:], sweep, span) for i in range(0, len(values), row)]
     return stack([as_tensor(r, span) for r in rows], axes[0], span)

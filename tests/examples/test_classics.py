@@ -25,6 +25,7 @@ BROKEN = {
         "m.blocks[l].resid_post[pos: .changed_end] := clean",
         "m.blocks[l].resid_post[pos: .end] := clean",
     ),
+    "grokking": ("batch: 128,", "batch: 1,"),
     "das": ("steps: 200", "steps: 1"),
     "direction_in_generation": (
         "girl - boy",
