@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from midsl.diagnostics.fixes import fix_of
 from midsl.diagnostics.model import Diagnostic
+from midsl.diagnostics.visible import visible
 from midsl.source import NO_SOURCE, SourceFile, Span
 
 _TAB = 4
@@ -33,7 +34,13 @@ class _Mark:
 
 def render_text(diagnostics: Iterable[Diagnostic], color: bool = False) -> str:
     """Return the diagnostics as text, one blank line between two, a line end after the last."""
-    return "\n".join(_render(d, color) for d in diagnostics)
+    return "\n".join(_render(_visible(d), color) for d in diagnostics)
+
+
+def _visible(d: Diagnostic) -> Diagnostic:
+    """What is said, with control characters written out: some of it are names that a spec or a file gave."""
+    notes = tuple(replace(n, text=visible(n.text)) for n in d.notes)
+    return replace(d, message=visible(d.message), label=visible(d.label), help=visible(d.help), notes=notes)
 
 
 def render_json(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
@@ -90,7 +97,7 @@ def _render(d: Diagnostic, color: bool) -> str:
     for source in sources:
         own = d.span.source is source
         place = d.span if own else next(n.span for n in d.notes if n.span.source is source)
-        out.append(f"{' ' * gutter}{'-->' if own else ':::'} {place}\n")
+        out.append(f"{' ' * gutter}{'-->' if own else ':::'} {visible(str(place))}\n")
         previous = 0
         for line in sorted(marks[id(source)]):
             if previous and line > previous + 1:

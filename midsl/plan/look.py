@@ -138,7 +138,12 @@ def rows_of(
     data = value.node if isinstance(value, DataV) else value.node.data
     made = next((n for n in ir.walk(data) if isinstance(n, ir.Tokenizer)), None)
     if made is None:
-        raise fail("MI0503", "these rows were made with no tokenizer of a model", data.span)
+        raise fail(
+            "MI0503",
+            "these rows were made with no tokenizer of a model",
+            data.span,
+            help="give the task `m.tokenizer`, so that tokens can be shown as text",
+        )
     rows = binder.dataset(data)
     sides = rows.sides if isinstance(value, DataV) else {_side(value): binder.part(value.node)}
     return LookedRows(dict(sides), binder.decode(made))

@@ -23,6 +23,7 @@ from midsl.plan.plots import drawn
 from midsl.plan.remembered import Remembered
 from midsl.plan.reuse import reuse_from
 from midsl.plan.speed import shown
+from midsl.show.plain import Text
 from midsl.show.results import PlotOf, render_results, sql_hint
 from midsl.show.table import print_table
 from midsl.show.vega import to_json
@@ -163,7 +164,7 @@ def _print(
     console.print(beside(execution, explained), style="dim", highlight=False, soft_wrap=True)
     for s in execution.stages:
         for v in s.views:
-            console.print(f"{v.experiment}: {v.title}", style="bold", highlight=False, markup=False)
+            console.print(Text(f"{v.experiment}: {v.title}", style="bold"))
             print_table(v.columns, v.rows, console)
             console.print()
     render_results(tables, checks, plots, console, hint, spec=compiled.program.name, store=folder)

@@ -176,6 +176,8 @@ class Modules:
                 found = str(path) in self._files or path.is_file()
             except (OSError, ValueError):  # no path at all: a NUL inside, or too long
                 found = False
+            if found:
+                self._may_read(path, imp)
             if not found:
                 raise fail(
                     "MI0202",
@@ -207,6 +209,23 @@ class Modules:
                 help=did_you_mean(imp.path, known) or f"modules: {', '.join(first)}",
             )
         return path, True
+
+    def _may_read(self, path: Path, imp: ast.Import) -> None:
+        """A spec reads modules of its own folder alone: what is wrong with a file shows its lines."""
+        root = next(iter(self.ctx.trees)).path
+        folder = root.parent.resolve() if root is not None else Path.cwd()
+        if path.suffix == ".mi" and (self.ctx.trust or path.is_relative_to(folder)):
+            return
+        named = path.suffix == ".mi"
+        raise fail(
+            "MI0605" if named else "MI0202",
+            f"{imp.path} is outside the folder of the spec" if named else f"{imp.path} is no .mi file",
+            imp.span,
+            label="not read",
+            help="move it beside the spec, or read it and then say `--trust`"
+            if named
+            else "a module is a .mi file",
+        )
 
     def _bind(self, scope: Scope, name: str, value: Value | Lazy, span: Span) -> None:
         if name in scope.names:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
+from midsl.show.plain import Text
 from midsl.show.table import number, print_table
 from midsl.store.compare import Comparison, TableChange
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.style import Style
-from rich.text import Text
 
 from midsl.diagnostics.model import fail
+from midsl.show.plain import Text
 from midsl.show.table import number
 from midsl.store.rows import Key, ResultTable
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
+from midsl.show.plain import Text
 from midsl.show.table import print_table
 
 MOST = 8

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.text import Text
 
 from midsl.show.heatmap import print_heatmap
+from midsl.show.plain import Text
 from midsl.show.table import number, print_table
 from midsl.store.rows import CheckRow, ResultTable
 from midsl.store.views import view_name

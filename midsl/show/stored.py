@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
+from midsl.show.plain import Text
 from midsl.show.results import PlotOf, render_results
 from midsl.store.runs import StoredRun
 

@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
-from rich.text import Text
+
+from midsl.show.plain import Text
 
 NULL = "-"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.text import Text
 
+from midsl.show.plain import Text
 from midsl.store.rows import CheckRow
 
 
