@@ -59,6 +59,7 @@ CODES: dict[str, str] = {
     "MI0410": "not a site",
     "MI0411": "site of another model",
     "MI0412": "an edit that a rollout cannot make",
+    "MI0413": "no such edge, or a model without edges",
     "MI0501": "clean and corrupt rows differ in length",
     "MI0502": "no usable row is left",
     "MI0503": "the model has no tokenizer",

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+NO_MLP = "the block has no MLP"
+"""Why a site of an MLP is not there, in a model of attention alone."""
+
 
 @dataclass(frozen=True)
 class SiteRow:

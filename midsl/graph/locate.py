@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from midsl.graph.attention import Heads, Placed, leading
 from midsl.graph.axes import flat
+from midsl.graph.info import NO_MLP
 from midsl.graph.names import PROJECTED
 from midsl.graph.parts import Block, Parts
 
@@ -129,7 +130,7 @@ def _hidden(block: Block, name: str) -> Found:
     if found is None:
         missing = block.stream.mlp_out is None
         return (
-            block.stream.why.get("mlp_out", "the block has no MLP")
+            block.stream.why.get("mlp_out", NO_MLP)
             if missing
             else ("the MLP does not end in one linear map: it sends positions to experts")
         )

@@ -16,6 +16,7 @@ from torch import fx
 from midsl.graph import walk
 from midsl.graph.axes import VIEWS, same, size, sizes
 from midsl.graph.export import ExportFailed, is_call, module_path
+from midsl.graph.info import NO_MLP
 
 aten = torch.ops.aten
 
@@ -213,7 +214,7 @@ def _branches(f: Frame, stream: Stream) -> None:
     if len(rest) == 1:
         stream.mlp_out = rest[0][0]
     else:
-        stream.why["mlp_out"] = "the block has no MLP" if not rest else f"{len(rest)} other summands"
+        stream.why["mlp_out"] = NO_MLP if not rest else f"{len(rest)} other summands"
     if stream.attn_out is None or stream.mlp_out is None:
         stream.why["resid_mid"] = stream.why.get("mlp_out") or stream.why["attn_out"]
     elif attn[0][1] in walk.ancestors(stream.mlp_out, stop=[stream.pre]):

@@ -36,6 +36,13 @@ from midsl.ir.sinks import Plot as Plot
 from midsl.ir.sinks import Report as Report
 from midsl.ir.sinks import Save as Save
 from midsl.ir.sinks import View as View
+from midsl.ir.sweeps import Coord as Coord
+from midsl.ir.sweeps import Family as Family
+from midsl.ir.sweeps import Points as Points
+from midsl.ir.sweeps import Sweep as Sweep
+from midsl.ir.sweeps import Top as Top
+from midsl.ir.sweeps import Union as Union
+from midsl.ir.sweeps import points_of as points_of
 from midsl.ir.types import BOOL, INT, SCALAR, Axis, TensorType
 
 # ---------------------------------------------------------------- leaves
@@ -339,65 +346,7 @@ class Draw(Node):
     within: Node | None = None
 
 
-# ---------------------------------------------------------------- sweeps
-
-
-@dataclass(frozen=True, eq=False)
-class Points(Node):
-    """An explicit domain: one tuple of coordinates per point."""
-
-    points: tuple[tuple[Scalar, ...], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Family(Node):
-    """The members of a starred site, row-major over its stars; pass `expand_sites` makes it `Points`.
-
-    `sites` is a union: more than one template only if the sweep's axis is ragged.
-    """
-
-    sites: tuple[Site, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Top(Node):
-    """A computed domain, which ends a stage: the `k` largest entries of `score`, highest first, ties to the
-    lowest coordinates; without `k` those entries of a Bool `score` that are true, in its order.
-
-    The coordinates of a point are those of `score`'s axes.
-    """
-
-    score: Node
-    k: int | None
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep(Node):
-    """A swept variable.
-
-    Attributes:
-        name: the variable (part of the identity: two sweeps over one domain are two variables).
-        columns: result columns, one per coordinate, prefix included (``src_layer``).
-        axes: one axis per column if the domain is a dense product (row-major), else one ragged axis.
-        domain: `Points`, `Family` or `Top`.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    axes: tuple[Axis, ...]
-    domain: Node
-
-
-@dataclass(frozen=True, eq=False)
-class Coord(Node):
-    """The `index`-th coordinate of the point that `sweep` is at: a scalar, or an index into a site.
-
-    With a `label`, whether that is the coordinate: Bool.
-    """
-
-    sweep: Sweep
-    index: int = 0
-    label: Scalar = None
+# ---------------------------------------------------------------- what an expression depends on
 
 
 def sweeps_of(node: Node) -> tuple[Sweep, ...]:
@@ -419,7 +368,10 @@ def _sweeps_of(node: Node) -> tuple[Sweep, ...]:
         for child in node.children:
             for s in _sweeps_of(child):
                 found[s.digest] = s
-    if isinstance(node, Reduce):
+    if isinstance(node, Union):
+        bound = {k.digest for k in node.kinds}
+        found = {d: s for d, s in {node.sweep.digest: node.sweep, **found}.items() if d not in bound}
+    elif isinstance(node, Reduce):
         gone = {(a.name, a.owner) for a in node.axes}
         found = {d: s for d, s in found.items() if not all((a.name, a.owner) in gone for a in s.axes)}
     result = tuple(found.values())

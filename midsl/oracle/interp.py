@@ -128,6 +128,9 @@ class Oracle:
                 return self._reduce(node, point, me)
             case ir.Select():
                 return along(self, node, point, me)
+            case ir.Union():
+                kind, at = node.members[point[node.sweep.digest]]
+                return self.value(node.parts[kind], {**point, node.kinds[kind].digest: at}, me)
         raise fail("MI0601", f"not implemented: {type(node).__name__}", node.span)
 
     def settle(

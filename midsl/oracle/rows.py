@@ -99,6 +99,9 @@ class Rows:
             return self._chosen(node)
         if isinstance(node, ir.Reduce):
             return self._reduced(node, point)
+        if isinstance(node, ir.Union):
+            kind, own = node.members[point[node.sweep.digest]]
+            return self.usable(node.parts[kind], {**point, node.kinds[kind].digest: own})
         found: Usable = {}
         for child in node.children:
             if not isinstance(child, ir.Site):

@@ -122,8 +122,9 @@ class Evaluator:
             # an edit's value in a chunk: what goes across rows is taken over all of them, not the chunk's
             return self._cut(self.eval(node, replace(env, rows=None, unswept={}), {}), env)
         here = env.source is not None and env.source.run.digest in runs_read(node)
-        if swept and not here and not has_self(node) and goes_along(node) & env.swept_axes:
-            # over the points of a sweep that each lane here is one of: over all of them, then each its own
+        along = swept and goes_along(node) & env.swept_axes
+        if env.table is not None and not here and not has_self(node) and (along or _binds(node, env.digests)):
+            # over points of a sweep that each lane here is one of, or at none of: over all, then each its own
             whole = self.eval(node, replace(env, table=None, lanes=None, base=None, unswept={}), {})
             return self._lift(whole, node, env)
         method = getattr(self, "_" + type(node).__name__.lower())
@@ -157,7 +158,12 @@ class Evaluator:
         assert env.table is not None
         done = env.base[0].digests if env.base is not None else frozenset()
         for s in env.table.sweeps:
-            if s.digest in done or not is_dense(s):
+            if s.digest in done:
+                continue
+            if not is_dense(s):  # one axis for all coordinates: a point is where it stands along it
+                a = s.axes[0]
+                if a.name in value.axes and a.name not in env.own and _same(node, a):
+                    value = select(value, a.name, NT(env.table.index[s.digest], (POINT,)))
                 continue
             shared = [a for a in s.axes if a.name in value.axes and a.name not in env.own and _same(node, a)]
             if not shared:
@@ -311,6 +317,20 @@ class Evaluator:
             x = self._spread(x, node, missing)
         return reduce(node.op, x, names, mask)
 
+    def _union(self, node: ir.Union, env: Env, memo: dict[str, NT]) -> NT:
+        """The kinds of places one behind the other."""
+        (axis,) = node.sweep.axes
+        found = []
+        for part, kind in zip(node.parts, node.kinds, strict=True):
+            own = kind.axes[0].name
+            x = self.eval(part, env, memo)
+            if own not in x.axes:  # the same at all points of this kind
+                x = x.expand({own: self.domains.size(kind), **x.sizes})
+            found.append(NT(x.data, tuple(axis.name if a == own else a for a in x.axes)))
+        sizes = {a: n for x in found for a, n in x.sizes.items() if a != axis.name}
+        rows = [x.expand({axis.name: x.size(axis.name), **sizes}).data for x in found]
+        return NT(torch.cat(rows), (axis.name, *sizes))
+
     def _spread(self, x: NT, node: ir.Reduce, missing: list[str]) -> NT:
         sizes = dict(x.sizes)
         for a in node.axes:
@@ -375,6 +395,14 @@ def pointwise(value: NT, env: Env) -> NT:
 
 def _same(node: ir.Node, axis: Axis) -> bool:
     return any(a.name == axis.name and a.owner == axis.owner for a in node.tensor_type.axes)
+
+
+def _binds(node: ir.Node, digests: frozenset[str]) -> bool:
+    """Whether an operation goes over points of sweeps that the lanes are at none of."""
+    if not isinstance(node, (ir.Reduce, ir.Select, ir.Apply, ir.Union)):
+        return False
+    inside = {s.digest for c in node.children for s in ir.sweeps_of(c)}
+    return bool(inside - digests - {s.digest for s in ir.sweeps_of(node)}) or isinstance(node, ir.Union)
 
 
 def _place(axis: Axis, value: object) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -181,6 +181,8 @@ class Results:
         self, sink: ir.Report, sizes: dict[str, int], names: list[str]
     ) -> tuple[np.ndarray, np.ndarray]:
         """n: rows that count; se: where the value is affine in one mean over the batch, else NaN."""
+        if isinstance(sink.value, ir.Union):
+            return self._counts_of_kinds(sink, sink.value, sizes, names)
         shape = tuple(sizes.values())
         n = np.full(int(np.prod(shape)), 1 if "batch" in names else 0, dtype=np.int64)
         se = np.full(n.shape, np.nan)
@@ -200,6 +202,21 @@ class Results:
             scaled = apply_op("mul", [apply_op("abs", [factor], {}), deviation], {})
             with np.errstate(invalid="ignore", divide="ignore"):
                 se = self._spread(scaled, sizes, names) / np.sqrt(n)
+        return n, se
+
+    def _counts_of_kinds(
+        self, sink: ir.Report, value: ir.Union, sizes: dict[str, int], names: list[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """n and se of each kind of places, one behind the other."""
+        (axis,) = value.sweep.axes
+        found = []
+        for part, kind in zip(value.parts, value.kinds, strict=True):
+            own = {axis.name: kind.axes[0].name}
+            here = {own.get(a, a): n if a != axis.name else len(ir.points_of(kind)) for a, n in sizes.items()}
+            counts = self._counts(replace(sink, value=part), here, [own.get(a, a) for a in names])
+            found.append([x.reshape(tuple(here.values())) for x in counts])
+        dim = list(sizes).index(axis.name)
+        n, se = (np.concatenate(xs, axis=dim).reshape(-1) for xs in zip(*found, strict=True))
         return n, se
 
     def _n_of(self, node: ir.Reduce) -> NT:

@@ -34,6 +34,9 @@ class Taken:
         if isinstance(node.target, EditOp):  # the base run has no edit there
             return self(node.all_input_nodes[0])
         if node not in self.made:
+            moving = [a for a in node.all_input_nodes if self.of.rowwise.kinds.get(a) != "static"]
+            if any(self(a) is None for a in moving if a not in self.of.runner.attrs):
+                return None  # no row of it is taken: what is asked for is padding
             args, kwargs = fx.map_arg((node.args, node.kwargs), self._arg)
             assert callable(node.target)
             self.made[node] = node.target(*args, **kwargs)

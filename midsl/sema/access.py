@@ -6,6 +6,8 @@ from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.sema.context import Context
+from midsl.sema.edgeedits import read_edge
+from midsl.sema.edges import EdgesV
 from midsl.sema.lensfamily import read_family
 from midsl.sema.models import blocks_field, model_field
 from midsl.sema.select import index_tensor
@@ -91,6 +93,8 @@ def index_run(ctx: Context, run: RunV, node: ast.Index, site: Value | None) -> V
         return read_view(run, site, node.span, ctx)
     if isinstance(site, FamilyV):
         return read_family(run, site, node.span, ctx)
+    if isinstance(site, EdgesV):
+        return read_edge(run, site, node.span, ctx)
     if not isinstance(site, SiteV):
         raise fail(
             "MI0410",

@@ -10,6 +10,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis
 from midsl.sema.clauses import Clause, Swept
 from midsl.sema.elaborate import Elaborator
+from midsl.sema.kinds import one_behind_the_other
 from midsl.sema.modules import lazy_binding
 from midsl.sema.scope import Lazy, Scope
 from midsl.sema.sweeps import elaborate_clause, joint_sweep
@@ -70,20 +71,27 @@ class Names:
         clause = self.clauses[name]
         if sweep != clause.sweep:
             raise cannot_unroll(sweep, span, "`where` chooses its points")
+        if clause.kinds:
+            at = [self._at(sweep, (i,), name, k.value) for i, k in enumerate(clause.kinds)]
+            return one_behind_the_other([value(n) for n in at], clause.kinds, sweep, span)
         if clause.pinned is None or len(clause.axes) != len(clause.columns):
             raise cannot_unroll(sweep, span)
         if clause.points is None:
             raise cannot_unroll(sweep, span, "its points are not known before the model is loaded")
         found = []
         for point in clause.points:
-            if (sweep.digest, point) not in self.points:
-                pins = {**self.pins, name: clause.pinned(point)}
-                self.points[sweep.digest, point] = Names(self.e, self.name, self.outer, self.body, pins)
             self.e.ctx.spend(1, span)
-            found.append(value(self.points[sweep.digest, point]))
+            found.append(value(self._at(sweep, point, name, clause.pinned(point))))
             if isinstance(found[-1], Poison):
                 raise PoisonError  # what is wrong at one point need not be said of all
         return side_by_side(found, clause.axes, sweep, span)
+
+    def _at(self, sweep: ir.Sweep, point: Coords, name: str, value: Value) -> Names:
+        """The names of the body where a swept variable stands for one thing."""
+        if (sweep.digest, point) not in self.points:
+            pins = {**self.pins, name: value}
+            self.points[sweep.digest, point] = Names(self.e, self.name, self.outer, self.body, pins)
+        return self.points[sweep.digest, point]
 
     def _declare(self, stmt: ast.Stmt) -> None:
         if isinstance(stmt, ast.Binding) and stmt.role == "control":

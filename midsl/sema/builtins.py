@@ -25,6 +25,7 @@ from midsl.sema.algebra import (
 from midsl.sema.arguments import Args
 from midsl.sema.controls import control
 from midsl.sema.draws import draw_values, shuffle
+from midsl.sema.edges import EdgesV, without
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.lenses import lens, params
 from midsl.sema.lensfamily import joint
@@ -276,6 +277,8 @@ def _reaches(root: ir.Node, target: ir.Read) -> bool:
 def _except(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     args = Args(e, "except", node, scope, ("family", "set"))
     family, taken = args.value("family"), args.value("set")
+    if isinstance(family, EdgesV) and isinstance(taken, EdgesV):
+        return without(family, taken, node.span)
     members = taken.members if isinstance(taken, SitesV) else (taken,) if isinstance(taken, SiteV) else None
     if not isinstance(family, SiteV) or members is None:
         raise fail(

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, Kind, PlainType, TensorType
 from midsl.sema.values import Value
 from midsl.source import Span
+
+if TYPE_CHECKING:
+    from midsl.sema.kinds import OfKind
 
 SWEEP = PlainType("Sweep")
 DOMAIN = PlainType("Domain")
@@ -31,6 +35,7 @@ class Clause:
         columns, axes, domain: as of `ir.Sweep`.
         value: the variable's value in a sweep whose columns from a given one on are this clause's.
         pinned: its value at one point, where it can stand for a literal.
+        kinds: those of what it walks, if they are several: each is worked out by itself.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Clause:
     value: Callable[[ir.Sweep, int], Value]
     span: Span
     pinned: Callable[[tuple[ir.Scalar, ...]], Value] | None = None
+    kinds: tuple[OfKind, ...] = ()
 
     @property
     def points(self) -> tuple[tuple[ir.Scalar, ...], ...] | None:

@@ -18,6 +18,7 @@ from midsl.sema.access import data_field, index_run, run_field
 from midsl.sema.calls import call_value
 from midsl.sema.comprehend import comprehension
 from midsl.sema.context import Context
+from midsl.sema.edges import EdgesV, edges_field, index_edges, joined
 from midsl.sema.expected import need_bool, need_truth, sites_of
 from midsl.sema.lenses import lens_field
 from midsl.sema.lensfamily import family_field, index_family
@@ -188,6 +189,8 @@ class Elaborator:
 
     def eval_Binary(self, node: ast.Binary, scope: Scope) -> Value:
         left, right = self.eval(node.left, scope), self.eval(node.right, scope)
+        if node.op == "|" and isinstance(left, EdgesV) and isinstance(right, EdgesV):
+            return joined((left, right), node.span)
         if node.op == "|":
             return SitesV((*sites_of(left, node.left.span), *sites_of(right, node.right.span)))
         if node.op == "in":
@@ -271,6 +274,8 @@ class Elaborator:
             return ctx.column(base, name, node.span)
         if isinstance(base, SiteV):
             return site_field(base, name, node.span)
+        if isinstance(base, EdgesV):
+            return edges_field(base, name, node.span, ctx)
         if isinstance(base, LensV):
             return lens_field(self, base, name, node.span)
         if isinstance(base, FamilyV):
@@ -320,6 +325,8 @@ class Elaborator:
             return checkpoint(self.ctx, base, items, node.span)
         if isinstance(base, SiteV):
             return index_site(base, items, node.span)
+        if isinstance(base, EdgesV):
+            return index_edges(base, items, node.span)
         if isinstance(base, ViewV):
             return index_view(base, items, node.span)
         if isinstance(base, FamilyV):

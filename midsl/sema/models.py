@@ -37,9 +37,9 @@ def model_field(model: ModelV, name: str, span: Span, ctx: Context) -> Value:
     if name == "module":
         return ModulesV(model)
     if name == "edges":
-        raise fail(
-            "MI0601", "not implemented: edge families (`m.edges`)", span, help="patch sites instead for now"
-        )
+        from midsl.sema.edges import all_edges
+
+        return all_edges(model, ctx, span)
     if name in WEIGHTS:
         return weight(model, name, None, span)
     rows = rows_of(model, ctx)

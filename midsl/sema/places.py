@@ -9,6 +9,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir.types import Axis
 from midsl.sema import typenames
 from midsl.sema.agree import Mismatch, Signature, agree, length, listed, take
+from midsl.sema.edges import EdgesV
 from midsl.sema.lenses import joint_axis
 from midsl.sema.values import DataV, Late, LensV, PartV, SitesV, SiteV, TensorV, TopV, Value, ViewV
 from midsl.syntax import ast
@@ -39,11 +40,17 @@ def sites(value: Value, t: ast.TypeRef, s: Signature) -> Value:
     """A family of places: the axes that tell its members apart."""
     if isinstance(value, TopV) and value.site is not None:
         family = value.site.stars
+    elif isinstance(value, EdgesV):
+        family = ("src", "dst")
     elif isinstance(value, (SiteV, SitesV, ViewV)):
         family = typenames.family_axes(value)
         site(value, ast.TypeRef("Site"), s)
     else:
         raise Mismatch("", of_kind=True)
+    if isinstance(value, EdgesV):
+        if t.axes and [a.name for a in t.axes if not a.rest] != list(family):
+            raise Mismatch("its members are told apart by `src` and `dst`", "write `Sites[src, dst]`")
+        return value
     t = _bound(t, family, value, s)
     names = [a.name for a in t.axes if not a.rest]
     at = value.site if isinstance(value, TopV) else value

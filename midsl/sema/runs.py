@@ -11,6 +11,7 @@ from midsl.diagnostics.model import Label, MiError, fail
 from midsl.graph.info import ModelInfo
 from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType, TensorType
+from midsl.sema.edges import EdgesV
 from midsl.sema.members import views_of
 from midsl.sema.sites import check_model, read, resolve, slice_type
 from midsl.sema.tensors import as_tensor
@@ -67,6 +68,7 @@ def edited(e: Elaborator, node: ast.Run, scope: Scope, model: ModelV, part: Part
     bare = RunV(ir.Forward(model.node, part.node, (), 0, type=RUN, span=node.span), model, part)
     edits: list[ir.Edit] = []
     puts: list[Put] = []
+    to_edges = False
     if node.edits is not None:
         value = e.eval(node.edits, scope)
         if not isinstance(value, EditsV):
@@ -77,19 +79,21 @@ def edited(e: Elaborator, node: ast.Run, scope: Scope, model: ModelV, part: Part
                 label=f"this is a {value.kind}",
                 help="write `do { site := value }`, or what a function of edits gives",
             )
+        to_edges = any(isinstance(x.target, EdgesV) for x in value.edits)
         try:
             edits, puts = attach_all(e, value.edits, bare)
         except MiError as err:
             raise err.seen_from(node.edits.span, "edited here") from None
     check_overlap(edits, e.ctx.facts.info(model.node))
     forward = ir.Forward(model.node, part.node, tuple(edits), e.ctx.origin(), type=RUN, span=node.span)
-    return RunV(forward, model, part, tuple(puts))
+    return RunV(forward, model, part, tuple(puts), to_edges)
 
 
 def attach_all(
     e: Elaborator, templates: Sequence[EditTemplate], run: RunV
 ) -> tuple[list[ir.Edit], list[Put]]:
     """The edits of a run: the plain ones in the order written, then one for each lens and place."""
+    from midsl.sema.edgeedits import attach_edges
     from midsl.sema.views import attach_views
 
     edits: list[ir.Edit] = []
@@ -98,7 +102,16 @@ def attach_all(
     for x in templates:
         if isinstance(x.target, ViewV):
             through.setdefault((x.target.lens.key, x.target.at.site), []).append(x)
-    plain = [attach(e, x, run) for x in templates if not isinstance(x.target, ViewV)]
+    plain = [attach(e, x, run) for x in templates if isinstance(x.target, SiteV)]
+    to_edges = [x for x in templates if isinstance(x.target, EdgesV)]
+    if to_edges and through:
+        raise fail(
+            "MI0601",
+            "not implemented: edits of edges and through a lens in one run",
+            to_edges[0].span,
+            help="edit the site under the lens, or the edges alone",
+        )
+    plain += attach_edges(e, to_edges, run, plain)
     for together in sorted(through.values(), key=_depth):
         # a lens that reads elsewhere reads this run, with all edits that come before
         before = replace(run, node=replace(run.node, edits=(*plain, *edits)))
@@ -199,8 +212,8 @@ def templates(e: Elaborator, node: ast.Edits, scope: Scope) -> EditsV:
     return EditsV(tuple(found))
 
 
-def _targets(target: Value, span: Span) -> tuple[SiteV | ViewV, ...]:
-    if isinstance(target, (SiteV, ViewV)):
+def _targets(target: Value, span: Span) -> tuple[SiteV | ViewV | EdgesV, ...]:
+    if isinstance(target, (SiteV, ViewV, EdgesV)):
         return (target,)
     if isinstance(target, SitesV):
         return target.members
@@ -244,7 +257,6 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
     check_fit(tensor, t, template.value.span)
     if "layer" in target.stars:
         check_layerwise(tensor.node, template.value.span)
-    check_union(tensor.node, template.value.span)
     if tensor.type.kind == "bool":
         raise fail(
             "MI0408",
@@ -326,21 +338,6 @@ def check_layerwise(value: ir.Node, span: Span) -> None:
                 span,
                 label="this goes across the layers of a joint edit",
                 help="read the layers from another run: `mean(base[site], over: layer)`",
-            )
-
-
-def check_union(value: ir.Node, span: Span) -> None:
-    """Refuse what keeps the axis of a sweep over a union, which is no coordinate of a site (MI0601)."""
-    for node in _own(value):
-        ragged = {a.name for s in ir.sweeps_of(node) if len(s.axes) != len(s.columns) for a in s.axes}
-        over = dict(node.attrs).get("over") if isinstance(node, ir.Apply) else None
-        if over in ragged and over in node.tensor_type.names:
-            raise fail(
-                "MI0601",
-                "not implemented: a value along a sweep over a union of sites, written by an edit",
-                span,
-                label=f"this goes along `{over}`",
-                help="report it, and edit with what a reduction gives: `mean(x, over: ...)`",
             )
 
 

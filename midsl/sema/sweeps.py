@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
@@ -11,8 +12,11 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.clauses import DOMAIN, SWEEP, Clause, Swept, coord
 from midsl.sema.comprehend import members
+from midsl.sema.edges import EdgesV
 from midsl.sema.expected import need_bool
+from midsl.sema.kinds import OfKind, kind_sweep, union_clause
 from midsl.sema.lenses import make_lens
+from midsl.sema.sweptedges import swept_edges
 from midsl.sema.sweptlists import swept_list
 from midsl.sema.tensors import apply, as_tensor
 from midsl.sema.values import (
@@ -45,6 +49,8 @@ def elaborate_clause(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Cl
     span = clause.source.span
     if isinstance(source, SiteV):
         return _sites(clause.name, prefix, (source,), span)
+    if isinstance(source, EdgesV):
+        return swept_edges(clause.name, prefix, source, span)
     if isinstance(source, SitesV):
         return _sites(clause.name, prefix, source.members, span)
     if isinstance(source, ListV) and source.items and all(isinstance(i, SiteV) for i in source.items):
@@ -130,6 +136,8 @@ def _named(site: ir.Site) -> list[str]:
 
 def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Clause:
     first = members[0]
+    if len({_kind_of(m) for m in members}) > 1:
+        return _site_kinds(name, prefix, members, span)
     names = _named(first.site)
     if not names:
         raise fail(
@@ -139,14 +147,6 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Cl
             label="nothing is starred",
             help="star an axis: `m.blocks[*]`, `[head: *]`",
         )
-    for m in members[1:]:
-        if m.site.name != first.site.name or _named(m.site) != names:
-            raise fail(
-                "MI0601",
-                "not implemented: one sweep over different kinds of sites",
-                span,
-                help="use one sweep for each",
-            )
     columns = tuple(prefix + n for n in names)
     dense = len(members) == 1 and not first.site.minus
     axes = (
@@ -185,6 +185,65 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Cl
         return at_member(lambda a, i: ir.Const(where[a], span=span) if a in where else i)
 
     return Clause(name, columns, axes, domain, member, span, pinned)
+
+
+def _kind_of(value: SiteV) -> tuple[object, ...]:
+    """What members must share to be swept as one family: the site, and what is selected alike."""
+    named = _named(value.site)
+    return value.site.name, *((a, "" if a in named else i.digest) for a, i in value.site.select)
+
+
+def _site_kinds(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Clause:
+    """``sweep x in m.blocks[*].attn.z[head: *] | m.blocks[*].mlp_out | m.embed``."""
+    groups: dict[tuple[object, ...], list[SiteV]] = {}
+    for m in members:
+        groups.setdefault(_kind_of(m), []).append(m)
+    kinds = []
+    columns = ["site"]
+    for group in groups.values():
+        first = group[0]
+        names = _named(first.site)
+        columns += [n for n in names if n not in columns]
+        points = [p for m in group for p in _points(m, span)]
+        sweep = kind_sweep(name, first.site.name, names, points)
+        keys = tuple({"site": first.site.name, **dict(zip(names, p, strict=True))} for p in points)
+        select = tuple(
+            (a, coord(sweep, names.index(a), "int", span) if a in names else i) for a, i in first.site.select
+        )
+        site = ir.Site(first.site.model, first.site.name, select, type=first.site.type, span=span)
+        kinds.append(OfKind(sweep, keys, replace(first, site=site)))
+    return union_clause(name, prefix, kinds, columns, span)
+
+
+def _points(value: SiteV, span: Span) -> list[tuple[ir.Scalar, ...]]:
+    """The members of a family, or the one place, by their coordinates."""
+    ranges: list[tuple[int, ...]] = []
+    for a in _named(value.site):
+        index = value.site.index(a)
+        if isinstance(index, ir.Const):
+            assert isinstance(index.value, int)
+            ranges.append((index.value,))
+        elif a == "layer" and value.row.layers is not None:
+            ranges.append(value.row.layers)
+        elif a in value.model.sizes:
+            ranges.append(tuple(range(value.model.sizes[a])))
+        else:
+            raise fail(
+                "MI0402",
+                f"how many of `{a}` there are is not known",
+                span,
+                help="name them, or sweep each kind of site by itself",
+            )
+    names = _named(value.site)
+
+    def taken(point: tuple[int, ...], other: ir.Site) -> bool:
+        pairs = [(p, other.index(a)) for a, p in zip(names, point, strict=True)]
+        return all(i is None or isinstance(i, ir.Star) or i == ir.Const(p) for p, i in pairs)
+
+    if any(isinstance(i, ir.Coord) for m in value.site.minus for _, i in m.select):
+        raise fail("MI0601", "not implemented: a family that depends on another sweep", span,
+                   help="sweep the whole family, and leave members out by `where`")  # fmt: skip
+    return [p for p in product(*ranges) if not any(taken(p, m) for m in value.site.minus)]
 
 
 def _axis(value: SiteV, name: str, prefix: str, var: str) -> Axis:

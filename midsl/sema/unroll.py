@@ -41,11 +41,9 @@ def side_by_side(values: Sequence[Value], axes: Sequence[Axis], sweep: ir.Sweep,
         raise PoisonError
     if not axes:
         return values[0]
-    if not all(_is_tensor(v) for v in values):
+    if not all(is_tensor(v) for v in values):
         return VariousV(sweep, values[0].kind)
-    tensors = [as_tensor(v, span) for v in values]
-    memo: dict[str, ir.Node] = {}
-    if len(tensors) > 1 and len({meaning(t.node, memo) for t in tensors}) == 1:
+    if len(values) > 1 and all_the_same([as_tensor(v, span) for v in values]):
         return values[0]  # whatever asked for the literal, nothing came of it
     row = len(values) // (axes[0].size or 1)
     rows = [side_by_side(values[i : i + row], axes[1:], sweep, span) for i in range(0, len(values), row)]
@@ -63,7 +61,14 @@ def meaning(node: ir.Node, memo: dict[str, ir.Node] | None = None) -> str:
     return ir.rewrite(node, settle, memo).digest
 
 
-def _is_tensor(value: Value) -> bool:
+def all_the_same(values: Sequence[TensorV]) -> bool:
+    """Whether values are one, whichever occurrences of runs in the text they were made of."""
+    memo: dict[str, ir.Node] = {}
+    return len({meaning(v.node, memo) for v in values}) == 1
+
+
+def is_tensor(value: Value) -> bool:
+    """Whether a value is a number, a tensor, or a list of such along an axis."""
     if isinstance(value, ListV):
-        return value.axis is not None and all(map(_is_tensor, value.items))
+        return value.axis is not None and all(map(is_tensor, value.items))
     return isinstance(value, TensorV) or (isinstance(value, ConstV) and not isinstance(value.value, str))

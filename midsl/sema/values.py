@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from midsl.graph.info import SiteRow
 from midsl.ir import nodes as ir
@@ -16,6 +16,9 @@ from midsl.ir.crossing import is_single
 from midsl.ir.types import Axis, TensorType
 from midsl.source import NO_SPAN, Span
 from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.edges import EdgesV
 
 
 class Value:
@@ -198,6 +201,8 @@ class RunV(Value):
     part: PartV
     puts: tuple[Put, ...] = ()
     """What its edits make of lenses."""
+    edges: bool = False
+    """Whether it edits edges."""
     kind = "Run"
 
 
@@ -205,7 +210,7 @@ class RunV(Value):
 class EditTemplate:
     """``target := value`` before it meets a run: the value is elaborated with `self` known."""
 
-    target: SiteV | ViewV
+    target: SiteV | ViewV | EdgesV
     value: ast.Expr
     scope: Any
     span: Span
