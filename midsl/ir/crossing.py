@@ -29,6 +29,14 @@ def goes_along(node: ir.Node) -> set[tuple[str, str]]:
     return {(a.name, a.owner) for a in axes}
 
 
+def binds(node: ir.Node, digests: frozenset[str]) -> bool:
+    """Whether an operation goes over points of sweeps that the lanes are at none of."""
+    if not isinstance(node, (ir.Reduce, ir.Select, ir.Apply, ir.Union)):
+        return False
+    inside = {s.digest for c in node.children for s in ir.sweeps_of(c)}
+    return bool(inside - digests - {s.digest for s in ir.sweeps_of(node)}) or isinstance(node, ir.Union)
+
+
 def _axes(node: ir.Node) -> tuple[Axis, ...]:
     return node.type.axes if isinstance(node.type, TensorType) else ()
 

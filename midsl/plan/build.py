@@ -20,7 +20,6 @@ from midsl.passes.drop_dead_lanes import gates_of
 from midsl.passes.narrow_positions import base_of
 from midsl.passes.share_prefix import boards
 from midsl.passes.stage import computed
-from midsl.plan.evaluate import generalise
 from midsl.plan.liveness import conditions_of, with_frees
 from midsl.plan.naming import roll_name, run_name
 from midsl.plan.steps import (
@@ -34,6 +33,7 @@ from midsl.plan.steps import (
     Step,
     TrainStep,
 )
+from midsl.plan.wide import generalise
 
 
 def build(program: Program, schedule: Schedule) -> Plan:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from midsl.diagnostics.model import MiError
 from midsl.ir import nodes as ir
-from midsl.ir.crossing import goes_along, has_self, mixes_rows
+from midsl.ir.crossing import binds, goes_along, has_self, mixes_rows
 from midsl.ir.types import Axis, TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
@@ -25,6 +25,7 @@ from midsl.ops.registry import apply_op
 from midsl.plan.domains import Domains, Table, is_dense
 from midsl.plan.draws import drawn
 from midsl.plan.inputs import Inputs, Rows
+from midsl.plan.wide import generalise
 from midsl.sema.tensors import stretch
 
 POINT = "@"
@@ -123,7 +124,7 @@ class Evaluator:
             return self._cut(self.eval(node, replace(env, rows=None, unswept={}), {}), env)
         here = env.source is not None and env.source.run.digest in runs_read(node)
         along = swept and goes_along(node) & env.swept_axes
-        if env.table is not None and not here and not has_self(node) and (along or _binds(node, env.digests)):
+        if env.table is not None and not here and not has_self(node) and (along or binds(node, env.digests)):
             # over points of a sweep that each lane here is one of, or at none of: over all, then each its own
             whole = self.eval(node, replace(env, table=None, lanes=None, base=None, unswept={}), {})
             return self._lift(whole, node, env)
@@ -397,14 +398,6 @@ def _same(node: ir.Node, axis: Axis) -> bool:
     return any(a.name == axis.name and a.owner == axis.owner for a in node.tensor_type.axes)
 
 
-def _binds(node: ir.Node, digests: frozenset[str]) -> bool:
-    """Whether an operation goes over points of sweeps that the lanes are at none of."""
-    if not isinstance(node, (ir.Reduce, ir.Select, ir.Apply, ir.Union)):
-        return False
-    inside = {s.digest for c in node.children for s in ir.sweeps_of(c)}
-    return bool(inside - digests - {s.digest for s in ir.sweeps_of(node)}) or isinstance(node, ir.Union)
-
-
 def _place(axis: Axis, value: object) -> int:
     """Where a label stands along its axis."""
     if axis.labels is not None:
@@ -451,19 +444,3 @@ def positions_named(node: ir.Node) -> tuple[tuple[ir.Node, str], ...]:
                 found[index.digest, owner] = (index, owner)
     free = {s.digest for s in ir.sweeps_of(node)}
     return tuple((i, o) for i, o in found.values() if not isinstance(i, ir.Coord) or i.sweep.digest in free)
-
-
-def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Coord], ...]]:
-    """The same read with swept indices left whole, and the indices that were taken out."""
-    site = node.site
-    coords = tuple((a, i) for a, i in site.select if isinstance(i, ir.Coord))
-    select_ = tuple((a, ir.Star() if isinstance(i, ir.Coord) else i) for a, i in site.select)
-    wide = ir.Site(site.model, site.name, select_, site.minus, type=site.type, span=site.span)
-    swept = {(a.name, a.owner) for _, c in coords for a in c.sweep.axes}
-    swept -= {(a.name, a.owner) for s in ir.sweeps_of(node.run) for a in s.axes}
-    stars = tuple(Axis(a, node.run.data.owner if a in ("pos", "key_pos") else "") for a, _ in coords)
-    kept = tuple(a for a in node.tensor_type.axes if (a.name, a.owner) not in swept)
-    t = replace(node.tensor_type, axes=(*stars, *kept))
-    if isinstance(node, ir.Grad):
-        return ir.Grad(node.scalar, node.run, wide, type=t, span=node.span), coords
-    return ir.Read(node.run, wide, type=t, span=node.span), coords

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from midsl.ir import nodes as ir
-from midsl.plan.evaluate import generalise
 from midsl.plan.steps import ChooseStep, FreeStep, RollStep, RunStep, SinkStep, Step
+from midsl.plan.wide import generalise
 
 
 def with_frees(steps: list[Step]) -> list[Step]:
