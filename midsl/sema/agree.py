@@ -68,7 +68,8 @@ def agree(t: ast.TypeRef, found: Sequence[Axis], s: Signature, swept: Sequence[A
         if a.name not in s.variables or a.name in s.axes:
             take(a, left, s)
     free = [a for a in wanted if a.name in s.variables and a.name not in s.axes]
-    own = [a for a in left if not any(a.same_as(x) for x in swept)] if not s.is_open else left
+    own = [a for a in left if not any(a.same_as(x) for x in swept)]
+    own = left if s.is_open and len(own) < len(free) else own  # a sweep's only where it has no other
     if len(own) < len(free):
         raise Mismatch(f"there is no axis for `{free[0].name}`", "give it a value with more axes")
     for a, axis in zip(free, own[len(own) - len(free) :], strict=True):

@@ -44,6 +44,7 @@ def tensors_of(
     """
     decl = func.decl
     lengths = {a.size for t in _types(decl.returns) for a in t.axes}
+    is_source = not any(isinstance(p.type, ast.TypeRef) and p.type.axes for p in decl.params)
     operands: list[TensorV] = []
     named: list[tuple[str, ...]] = []
 
@@ -53,7 +54,7 @@ def tensors_of(
         tensor = isinstance(t, ast.TypeRef) and t.name in TENSORS
         if isinstance(value, ConstV):
             return value.value
-        if tensor and name in lengths:
+        if tensor and (is_source or name in lengths):  # at a swept one it is worked out point by point
             need_literal(value)
         if tensor and isinstance(t, ast.TypeRef):
             operands.append(as_tensor(value, span))
@@ -146,7 +147,7 @@ def _axes(
 
 def _new(name: str, size: int | None) -> Axis:
     """An axis of no argument; two of one name are one axis if they are as long."""
-    return Axis(name, "" if size is None else f"extern:{size}", size)
+    return Axis(name, "", size)
 
 
 def _told(axes: tuple[Axis, ...], shape: tuple[int, ...]) -> tuple[Axis, ...]:

@@ -78,11 +78,16 @@ def join_axes(values: Iterable[ir.Node], span: Span) -> tuple[Axis, ...]:
             known = found.get(axis.name)
             if known is None:
                 found[axis.name] = (axis, node)
-            elif not known[0].same_as(axis):
+            elif not known[0].same_as(axis) or _longer(known[0], axis):
                 raise _mismatch(known[0], known[1], axis, node, span)
             elif known[0].size is None and axis.size is not None:
                 found[axis.name] = (axis, node)
     return tuple(a for a, _ in found.values())
+
+
+def _longer(a: Axis, b: Axis) -> bool:
+    """Whether two axes that belong to nothing have different lengths."""
+    return not a.owner and None not in (a.size, b.size) and a.size != b.size
 
 
 def _mismatch(a: Axis, at: ir.Node, b: Axis, bt: ir.Node, span: Span) -> Exception:

@@ -15,7 +15,16 @@ from midsl.sema.stdfiles import std_tree, without_tests
 from midsl.syntax import ast
 
 FILES = {str(p.relative_to(resource_dir("stdlib"))): p for p in library()}
-TESTED = ("std.attribution", "std.edits", "std.linalg", "std.metrics", "std.stats", "std.tasks")
+TESTED = (
+    "std.attribution",
+    "std.edits",
+    "std.geometry",
+    "std.interactions",
+    "std.linalg",
+    "std.metrics",
+    "std.stats",
+    "std.tasks",
+)
 """Modules whose every function is used in a test of its own."""
 FROM_FILES = ("facts", "table", "texts", "prompts")
 """Those that read a file, which the library has none of: tests/data has theirs."""
