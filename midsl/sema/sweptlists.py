@@ -81,15 +81,16 @@ def _records(name: str, prefix: str, items: list[RecordV], span: Span) -> Clause
 
 
 def _named(name: str, prefix: str, items: tuple[Value, ...], written: ast.Expr) -> Clause:
-    """``sweep how in [zero, resample]``: what is no literal goes by the name that it has in the list."""
+    """``sweep how in [zero, resample]``, ``sweep at in [.subject, .end]``: each by its name in the list."""
     span = written.span
     items_written = written.items if isinstance(written, ast.ListExpr) else ()
-    labels = tuple(i.span.text for i in items_written if isinstance(i, (ast.Name, ast.Field)))
+    named = (ast.Name, ast.Field, ast.LateColumn)
+    labels = tuple(i.span.text.removeprefix(".") for i in items_written if isinstance(i, named))
     if len(labels) < len(items) or len(set(labels)) < len(labels):
         odd = next((i for i in items if not isinstance(i, ConstV)), items[0])
         raise fail(
             "MI0301",
-            "a swept list holds literals, sites or names",
+            "a swept list holds literals, sites, columns or names",
             span,
             label=f"it holds a {odd.kind}",
             help="give each a name of its own first: `sweep x in [first, second]`",

@@ -22,7 +22,7 @@ BROKEN = {
         'except(z, z["0.0", "0.1", "0.3", "1.1"])',
     ),
     "causal_tracing": (
-        "m.blocks[l].resid_post[pos: .changed_end] := clean",
+        "m.blocks[l].resid_post[pos: at] := clean",
         "m.blocks[l].resid_post[pos: .end] := clean",
     ),
     "grokking": ("batch: 128,", "batch: 1,"),
