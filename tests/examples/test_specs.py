@@ -54,6 +54,25 @@ def test_sorting_holds_and_can_fail(tmp_path: Path) -> None:
     assert midsl("run", wrong, "--store", store).exit_code == 3
 
 
+# -- path patching: one edge between two heads
+
+
+@pytest.mark.slow
+def test_path_patching_holds_and_can_fail(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    spec = EXAMPLES / "path_patching.mi"
+    done = midsl("run", spec, "--store", store)
+    assert done.exit_code == 0, done.output
+    rows = ask(store, "SELECT src, dst FROM edges.strong ORDER BY src_layer NULLS FIRST, src_layer")
+    assert [f"{r['src']}->{r['dst']}" for r in rows] == [
+        "embed->a0.h0<v>",
+        "a0.h0->a1.h2<k>",
+        "a1.h2->logits",
+    ]
+    wrong = changed(spec, tmp_path, 'm.edges["a0.h0->a1.h2<k>"]', 'm.edges["a0.h0->a1.h2<q>"]')
+    assert midsl("run", wrong, "--store", store).exit_code == 3
+
+
 # -- spec 1: which heads restore the indirect object?
 
 
