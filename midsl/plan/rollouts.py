@@ -25,6 +25,9 @@ SHARE = 0.5
 def decoder(session: Session, step: RollStep) -> Decoder:
     """What writes the rows of a rollout: raises MI0606 for a model that cannot."""
     rollout = step.rollout
+    done = session.decoders.get(id(step))
+    if done is not None:
+        return done
     engine = session.bound.engine(rollout.model)
     if not isinstance(engine, ModelGraph):
         raise fail(
@@ -45,6 +48,8 @@ def decoder(session: Session, step: RollStep) -> Decoder:
         )
     made = Decoder(engine, rollout, session.bound.part(rollout.room), session.evaluator, tokenizer)
     made.check()
+    if session.written.known(rollout.room.data.part):  # else its prompts are yet to be written
+        session.decoders[id(step)] = made
     return made
 
 

@@ -27,6 +27,7 @@ from midsl.passes.chunk import crosses_rows
 from midsl.plan.bound import Bound
 from midsl.plan.chunk import Piece, costs, flops_of, row_pieces, whole_pieces
 from midsl.plan.compiling import classes_of, worth
+from midsl.plan.decode import Decoder
 from midsl.plan.domains import Domains, Table
 from midsl.plan.evaluate import Evaluator, runs_read
 from midsl.plan.hooked import Hooked, hook
@@ -61,6 +62,7 @@ class Session:
     written: Written = field(init=False)
     """The inputs, with what rollouts have written: `bound` is this, too."""
     prepared: dict[int, Prepared] = field(default_factory=dict)
+    decoders: dict[int, Decoder] = field(default_factory=dict)
     rows: RowSteps | None = None
     decided: set[int] = field(default_factory=set)
     costs: dict[int, Totals] = field(default_factory=dict)

@@ -37,6 +37,15 @@ SUBSETS: dict[str, tuple[str, ...]] = {"all passes": (), "none": OPTIONAL}
 SUBSETS |= {f"without {p}": (p,) for p in OPTIONAL}
 SUBSETS |= {f"only {p}": tuple(q for q in OPTIONAL if q != p) for p in OPTIONAL}
 
+ALWAYS = ("all passes", "none")
+
+
+def some_subsets(name: str) -> list[str]:
+    """All passes, none, and a third of the others, another for the next spec; the rest is `slow`."""
+    others = [s for s in SUBSETS if s not in ALWAYS]
+    return [*ALWAYS, *others[SPECS.index(name) % 3 :: 3]]
+
+
 CHUNKS: tuple[int | None, ...] = (None, 1, 2, 7)
 """Rows at once: all; one; a part of the rows; several lanes."""
 
