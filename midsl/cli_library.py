@@ -73,12 +73,26 @@ def test(
 
 @click.command()
 @click.argument("name", default="")
+@click.option(
+    "--site", type=click.Path(path_type=Path), help="Write all there is as HTML pages into a folder."
+)
 @json_option
 @reporting
-def doc(name: str, as_json: bool) -> None:
+def doc(name: str, site: Path | None, as_json: bool) -> None:
     """Tell of a module, a function, a site or a code: `midsl doc logit_diff`."""
     from midsl.ide.docs import contents, look_up
 
+    if site is not None:
+        from midsl.ide.site import write_site
+
+        if name:
+            raise click.UsageError("--site writes every page: leave the name out")
+        if site.is_dir() and any(site.iterdir()) and not (site / "index.html").exists():
+            raise click.UsageError(f"{site} is not empty, and holds no site: give another folder")
+        written = write_site(site)
+        told = {"folder": str(site), "pages": len(written)}
+        click.echo(json.dumps(told) if as_json else f"{len(written)} pages: {written[0]}")
+        return
     pages = look_up(name) if name else [contents()]
     if as_json:
         click.echo(json.dumps([p.as_json() for p in pages], indent=1))
