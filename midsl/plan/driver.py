@@ -318,7 +318,9 @@ class Execution:
         p = executor.session.prepare(step)
         self.predicted.add(executor.session.predict(step))
         try:
-            with progress(step.name, p.lanes * len(p.part)) as advance:
+            runs = self.compiled.plan.runs
+            stage = f"{next((i for i, s in enumerate(runs, 1) if s is step), 0)}/{len(runs)} {step.name}"
+            with progress(stage, p.lanes * len(p.part), p.length) as advance:
                 for n in executor.run(step, done):
                     advance(n, "")
         except (MemoryError, RuntimeError) as err:
