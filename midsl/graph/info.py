@@ -7,6 +7,7 @@ pydantic validates the files (see ``midsl.graph.cache``).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,3 +70,12 @@ class ModelInfo:
     def site(self, name: str) -> SiteRow | None:
         """Return the row of a site name, or None."""
         return next((s for s in self.sites if s.name == name), None)
+
+
+def flowing(info: ModelInfo, sites: Iterable[tuple[str, int | None]]) -> set[tuple[str, int | None]]:
+    """Those of the sites that must lie on the way to the logits for a gradient to reach them.
+
+    An expansion that is only read may hang at the side, where each gradient would be zero.
+    """
+    rows = {s: info.site(s[0]) for s in sites}
+    return {s for s, r in rows.items() if r is not None and r.kind == "expansion" and r.writable}

@@ -17,6 +17,7 @@ from torch import Tensor, fx
 
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
+from midsl.graph.info import flowing
 from midsl.graph.sites import Loaded, ModelGraph, SiteConflict, SiteNode, build_model_graph, specialise
 from midsl.ops.named import NT
 from midsl.oracle.inputs import Address, Change
@@ -52,7 +53,8 @@ class GraphModel:
 
         With `grad`, ``torch.autograd.grad(scalar, value)`` works for any of the values returned.
         """
-        gm, sites = self._specialised(frozenset(edits) | frozenset(reads), frozenset(edits))
+        through = flowing(self.info, reads) if grad else ()
+        gm, sites = self._specialised(frozenset(edits) | frozenset(reads), frozenset({*edits, *through}))
         at: dict[str, list[Address]] = {}
         for address, place in sites.items():
             at.setdefault(place.node, []).append(address)

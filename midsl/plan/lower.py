@@ -18,6 +18,7 @@ from midsl.backends.eager import Counts, Runner
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
 from midsl.graph.expand import SiteConflict
+from midsl.graph.info import flowing
 from midsl.graph.simplify import simplify
 from midsl.graph.sites import ModelGraph, SiteNode, specialise
 from midsl.ir import nodes as ir
@@ -143,7 +144,7 @@ def lower(
         }
     wanted = [k for k in dict.fromkeys(captures) if not (project and k == PROJECTED)]
     try:
-        graph, nodes = specialise(mg, {*wanted, *writes}, set(writes))
+        graph, nodes = specialise(mg, {*wanted, *writes}, {*writes, *flowing(mg.info, gradients)})
     except SiteConflict as err:
         raise fail("MI0405", str(err), run.span, help="ask for one of them in a run of its own") from None
     if tidy:
