@@ -46,6 +46,7 @@ CODES: dict[str, str] = {
     "MI0321": "a swept variable where a literal is needed",
     "MI0322": "a control of nothing",
     "MI0323": "rows that were chosen cannot be used so",
+    "MI0325": "a gradient of what has none",
     "MI0329": "a length that is not known before running",
     "MI0401": "unknown site",
     "MI0402": "the selection is empty",

@@ -130,6 +130,12 @@ class Rewriter:
         self.at[base].replace_all_uses_with(new)
         self.at[base] = new
 
+    def swap(self, old: fx.Node, new: fx.Node) -> None:
+        """Let a new node stand for one of this graph in all other users, and be the sites that it is."""
+        old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
+        self.at = {base: new if node is old else node for base, node in self.at.items()}
+        self.made = {s: Placed(new, p.layout) if p.node is old else p for s, p in self.made.items()}
+
     def end(self, keep: Iterable[fx.Node]) -> None:
         """Erase what nothing reads any more, except the sites, and check the graph."""
         kept = set(keep)

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from midsl.graph import weights
 from midsl.graph.axes import Layout
+from midsl.graph.backward import Switch
 from midsl.graph.expand import Site, SiteConflict
 from midsl.graph.export import LENGTHS, ExportFailed, export_graph
 from midsl.graph.info import ModelInfo, SiteRow
@@ -147,19 +148,20 @@ def build_model_graph(loaded: Loaded, *, lift: bool = False) -> ModelGraph:
 
 
 def specialise(
-    mg: ModelGraph, touched: Iterable[Site], writes: Iterable[Site]
+    mg: ModelGraph, touched: Iterable[Site], writes: Iterable[Site], switch: Switch | None = None
 ) -> tuple[fx.Graph, dict[Site, SiteNode]]:
     """Return a copy of the graph in which every touched site is one node, with no flattened dimension.
 
     A write replaces all uses of the site's node by a new one inserted after it; nothing else is
     needed, since the node's users are all that the site's definition puts downstream. A read is the
     value after that. New nodes carry `val` and, inside a block, ``meta["block"]``. Index tensors that
-    expansions need are registered on ``mg.gm``: build the module as ``fx.GraphModule(mg.gm, graph)``.
+    expansions need are registered on ``mg.gm``: build the module as ``fx.GraphModule(mg.gm, graph)``. The
+    sites that gradients are taken at are writes. A `switch` has backward rules (``midsl.graph.backward``).
 
     Raises:
         SiteConflict: if a site is not there, or two of them exclude each other.
     """
-    graph, found = expand_sites(mg, touched, writes)
+    graph, found = expand_sites(mg, touched, writes, switch)
     return graph, {site: SiteNode(*place) for site, place in found.items()}
 
 

@@ -9,6 +9,7 @@ from torch import fx
 
 from midsl.graph.attention import Placed
 from midsl.graph.axes import Layout, flat
+from midsl.graph.backward import Switch, substitute
 from midsl.graph.expand import Rewriter, Site, SiteConflict
 from midsl.graph.locate import Behind, Found, locate
 from midsl.graph.names import BY_NAME, PROJECTED
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 
 def expand_sites(
-    mg: ModelGraph, touched: Iterable[Site], writes: Iterable[Site]
+    mg: ModelGraph, touched: Iterable[Site], writes: Iterable[Site], switch: Switch | None = None
 ) -> tuple[fx.Graph, dict[Site, tuple[str, Layout]]]:
     """Return a copy of the graph with the expansions that the sites need, and each site's node and layout.
+
+    Where there is a `switch`, its backward rules are written into the graph, to be put on and off by it.
 
     Raises:
         SiteConflict: if a site is not there, or two of them exclude each other.
@@ -52,6 +55,8 @@ def expand_sites(
         _norms(r, ("ln1", "ln2"), layer, set(wanted), written)
     r.layer = None
     _norms(r, ("ln_final",), None, set(wanted), written)
+    if switch is not None:
+        substitute(r, switch)
     sites = {}
     plain: dict[fx.Node, Placed] = {}
     nodes_written = {_current(r, s).node for s in written}

@@ -270,12 +270,49 @@ class Read(Node):
 class Grad(Node):
     """The gradient of a scalar (per sweep point) with respect to the post-edit value of a site in a run.
 
-    Right-hand sides of edits are constants. Same type as ``Read(run, site)``.
+    `scalar` may have axes: one gradient for each of its entries, which share the forward pass. `batch` is
+    the rows' own: each row's gradient of its own entry, where rows do not meet in the scalar. Right-hand
+    sides of edits are constants unless `through`; `rules` are (part, rule) pairs of ``midsl.ir.backward``.
+    The type is that of ``Read(run, site)`` with the axes of the scalar.
     """
 
     scalar: Node
     run: Forward
     site: Site
+    rules: tuple[tuple[str, str], ...] = ()
+    through: bool = False
+
+    @property
+    def entries(self) -> tuple[Axis, ...]:
+        """The axes of the scalar that one pass back cannot serve together: not `batch`, and not swept."""
+        swept = {(a.name, a.owner) for s in sweeps_of(self.scalar) for a in s.axes}
+        axes = self.scalar.tensor_type.axes
+        return tuple(a for a in axes if a.name != "batch" and (a.name, a.owner) not in swept)
+
+
+@dataclass(frozen=True, eq=False)
+class Given(Node):
+    """In the map of a `Pullback`: its argument."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pullback(Node):
+    """A gradient carried back through a map: the product of its Jacobian at `at` (transposed) with `by`.
+
+    `of` is the map, as an expression of a `Given`; `at` has the axes of that, `by` those of `of`. What either
+    has besides is mapped over: the map is one of each row, position and point. The result has the axes of
+    `at`, and those that only `by` has.
+    """
+
+    of: Node
+    at: Node
+    by: Node
+
+    @property
+    def over(self) -> frozenset[str]:
+        """The axes that the map's result has, and its argument has not."""
+        swept = {a.name for s in sweeps_of(self.of) for a in s.axes}
+        return frozenset(self.of.tensor_type.names) - set(self.at.tensor_type.names) - swept
 
 
 # ---------------------------------------------------------------- tensor expressions

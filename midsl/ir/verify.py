@@ -21,7 +21,9 @@ def verify(program: Program) -> None:
             for a in node.axes:
                 if (a.name, a.span) not in have:
                     raise VerifyError(f"reduction over `{a.name}`, which its argument has not")
-        if isinstance(node, (ir.Apply, ir.Reduce, ir.Select, ir.Read, ir.Grad, ir.Coord, ir.Union)):
+        if isinstance(
+            node, (ir.Apply, ir.Reduce, ir.Select, ir.Read, ir.Grad, ir.Pullback, ir.Coord, ir.Union)
+        ):
             if not isinstance(node.type, TensorType):
                 raise VerifyError(f"{type(node).__name__} has type {node.type}")
             names = node.type.names

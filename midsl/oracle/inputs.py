@@ -7,6 +7,7 @@ sides of a comparison share nothing but the meaning of single operations.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
@@ -24,17 +25,30 @@ Change = Callable[[NT], NT]
 """What a run does at an address: the arriving whole value in, the whole value that goes on out."""
 
 
+@dataclass(frozen=True)
+class Taken:
+    """A gradient that is being taken in a run: which, and the addresses that it is with respect to."""
+
+    grad: ir.Grad
+    leaves: tuple[Address, ...]
+
+
 class OracleModel(Protocol):
     """One model in float64, whole and unsliced."""
 
     info: ModelInfo
 
     def run(
-        self, part: Part, edits: Mapping[Address, Change], reads: Collection[Address], grad: bool = False
+        self,
+        part: Part,
+        edits: Mapping[Address, Change],
+        reads: Collection[Address],
+        taken: Taken | None = None,
     ) -> Values:
         """Run on a part, with changes in graph order, and return the values read, changes included.
 
-        With `grad`, ``torch.autograd.grad(scalar, value)`` works for any of the values returned.
+        Where a gradient is `taken`, ``torch.autograd.grad(scalar, value)`` works for any of the values
+        returned, by the rules of that gradient.
         """
         ...
 

@@ -8,7 +8,6 @@ model is, in ``sites.py``; which elements count, in ``rows.py``.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,7 +22,8 @@ from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.oracle.across import along_sweep, swept_axis
 from midsl.oracle.domains import Domains, Points, axis_of
-from midsl.oracle.inputs import Address, Change, Inputs, Values
+from midsl.oracle.gradients import gradient, pullback
+from midsl.oracle.inputs import Address, Change, Inputs, Taken, Values
 from midsl.oracle.leaves import leaf, literal
 from midsl.oracle.memo import Memo, uses_self
 from midsl.oracle.rows import Rows, both, joined, over_data
@@ -54,6 +54,8 @@ class Oracle:
         self.seen: set[str] = set()
         self.leaf: tuple[object, ...] | None = None
         self.leaf_values: Values | None = None
+        self.taken: Taken | None = None
+        self.given: NT | None = None
 
     # ------------------------------------------------------------ sinks
 
@@ -94,13 +96,13 @@ class Oracle:
         """
         if uses_self(node):
             return self._value(node, point, me)
-        key = self._key(node, point)
+        key = self.key(node, point)
         found = self.memo.get(key)
         if found is None:
             found = self.memo.put(key, self._value(node, point, None))
         return found
 
-    def _key(self, node: ir.Node, point: Point) -> tuple[object, ...]:
+    def key(self, node: ir.Node, point: Point) -> tuple[object, ...]:
         return (node.digest, *(point.get(s.digest) for s in ir.sweeps_of(node)))
 
     def _value(self, node: ir.Node, point: Point, me: NT | None) -> NT:
@@ -119,9 +121,14 @@ class Oracle:
             case ir.Column() | ir.Member() | ir.Weight() | ir.Draw():
                 return leaf(self.inputs, node, point)
             case ir.Read():
-                return self._place(node.site, node.run, point).read(self._run(node.run, point))
+                return self.place(node.site, node.run, point).read(self.run(node.run, point))
             case ir.Grad():
-                return self._grad(node, point)
+                return gradient(self, node, point)
+            case ir.Pullback():
+                return pullback(self, node, point)
+            case ir.Given():
+                assert self.given is not None, "the argument of a map outside it"
+                return self.given
             case ir.Apply():
                 return self._apply(node, point, me)
             case ir.Reduce():
@@ -194,18 +201,19 @@ class Oracle:
 
     # ------------------------------------------------------------ runs
 
-    def _place(self, site: ir.Site, run: ir.Forward, point: Point) -> Place:
+    def place(self, site: ir.Site, run: ir.Forward, point: Point) -> Place:
         return Place(site, self.inputs.part(run.data), self.inputs.model(run.model).info, point)
 
-    def _run(self, run: ir.Forward, point: Point) -> Values:
+    def run(self, run: ir.Forward, point: Point) -> Values:
         """The whole values of all sites that anything reads in this run."""
-        key = self._key(run, point)
+        key = self.key(run, point)
         grad = key == self.leaf
         found = self.leaf_values if grad else self.runs.get(key)
         if found is None:
             model = self.inputs.model(run.model)
             reads = {a for site in self.wanted[run.digest] for a in self._addresses(site, run, point)}
-            values = dict(model.run(self.inputs.part(run.data), self._changes(run, point), reads, grad))
+            taken = self.taken if grad else None
+            values = dict(model.run(self.inputs.part(run.data), self._changes(run, point), reads, taken))
             found = values if grad else self.runs.put(key, values)
             if grad:
                 self.leaf_values = values
@@ -216,13 +224,13 @@ class Oracle:
         if isinstance(site.index("layer"), ir.Coord):
             rest = tuple((a, i) for a, i in site.select if a != "layer")
             site = ir.Site(site.model, site.name, (("layer", ir.Star()), *rest))
-        return self._place(site, run, point).addresses()
+        return self.place(site, run, point).addresses()
 
     def _changes(self, run: ir.Forward, point: Point) -> dict[Address, Change]:
         """What the edits do at each address: the absolute write first, then those with `self` in order."""
         there: dict[Address, list[tuple[ir.Edit, Place]]] = {}
         for edit in sorted(run.edits, key=lambda e: not e.absolute):  # stable
-            place = self._place(edit.site, run, point)
+            place = self.place(edit.site, run, point)
             for address in place.addresses():
                 there.setdefault(address, []).append((edit, place))
 
@@ -236,36 +244,14 @@ class Oracle:
                     slot = TensorType(axes=tuple(a for a in edit.value.tensor_type.axes if a.name not in own))
                     pair = [(value, slot), (NT(torch.zeros(()), ()), slot)]
                     (value, _) = self.settle(pair, ir.sweeps_of(run), point)
-                    # what an edit writes is a constant for gradients
-                    whole = place.write(whole, NT(value.data.detach(), value.axes), address[1])
+                    through = self.taken is not None and self.taken.grad.through
+                    data = value.data if through else value.data.detach()  # a constant for gradients
+                    whole = place.write(whole, NT(data, value.axes), address[1])
                 return whole
 
             return apply
 
         return {address: change(address) for address in there}
-
-    def _grad(self, node: ir.Grad, point: Point) -> NT:
-        """d scalar / d (value of the site after the edits of the run), by autograd through that run."""
-        leaf = self._key(node.run, point)
-        if self.leaf is not None:
-            raise fail("MI0601", "not implemented: a gradient of a gradient", node.span)
-        other = copy.copy(self)
-        other.memo, other.leaf, other.leaf_values = Memo(), leaf, None
-        with torch.enable_grad():
-            values = other._run(node.run, point)
-            scalar = other.value(node.scalar, point)
-            if scalar.axes:
-                raise fail("MI0301", "a gradient is taken of a scalar", node.span)
-            place = self._place(node.site, node.run, point)
-            wanted = [values[a].data for a in place.addresses()]
-            if not scalar.data.requires_grad:
-                raise fail("MI0301", "the scalar does not depend on the run", node.span)
-            grads = torch.autograd.grad(scalar.data, wanted, allow_unused=True)
-        found = {
-            a: NT(torch.zeros_like(x) if g is None else g, values[a].axes)
-            for a, x, g in zip(place.addresses(), wanted, grads, strict=True)
-        }
-        return place.read(found)
 
 
 def evaluate(node: ir.Node, inputs: Inputs, point: Point, domains: Mapping[str, Points] | None = None) -> NT:

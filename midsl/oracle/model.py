@@ -17,10 +17,11 @@ from torch import Tensor, fx
 
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
+from midsl.graph.backward import Switch
 from midsl.graph.info import flowing
 from midsl.graph.sites import Loaded, ModelGraph, SiteConflict, SiteNode, build_model_graph, specialise
 from midsl.ops.named import NT
-from midsl.oracle.inputs import Address, Change
+from midsl.oracle.inputs import Address, Change, Taken
 
 Special = tuple[fx.GraphModule, dict[Address, SiteNode]]
 KEPT = 32
@@ -35,7 +36,7 @@ class GraphModel:
             raise fail("MI0601", "not implemented: the oracle on another device than the CPU")
         self.graph = graph
         self.info = graph.info
-        self._special: OrderedDict[tuple[frozenset[Address], frozenset[Address]], Special] = OrderedDict()
+        self._special: OrderedDict[object, Special] = OrderedDict()
 
     @classmethod
     def of(cls, loaded: Loaded) -> GraphModel:
@@ -47,14 +48,22 @@ class GraphModel:
         return cls(build_model_graph(loaded, lift=True))
 
     def run(
-        self, part: Part, edits: Mapping[Address, Change], reads: Collection[Address], grad: bool = False
+        self,
+        part: Part,
+        edits: Mapping[Address, Change],
+        reads: Collection[Address],
+        taken: Taken | None = None,
     ) -> dict[Address, NT]:
         """Run on a part, with changes in graph order, and return the values read, changes included.
 
-        With `grad`, ``torch.autograd.grad(scalar, value)`` works for any of the values returned.
+        Where a gradient is `taken`, ``torch.autograd.grad(scalar, value)`` works for any of the values
+        returned, by the rules of that gradient.
         """
+        grad = taken is not None
         through = flowing(self.info, reads) if grad else ()
-        gm, sites = self._specialised(frozenset(edits) | frozenset(reads), frozenset({*edits, *through}))
+        gm, sites = self._specialised(
+            frozenset(edits) | frozenset(reads), frozenset({*edits, *through}), taken
+        )
         at: dict[str, list[Address]] = {}
         for address, place in sites.items():
             at.setdefault(place.node, []).append(address)
@@ -76,13 +85,21 @@ class GraphModel:
         except KeyError:
             raise fail("MI0401", f"the model has no weight `{name}`") from None
 
-    def _specialised(self, touched: frozenset[Address], writes: frozenset[Address]) -> Special:
-        key = (touched, writes)
+    def _specialised(
+        self, touched: frozenset[Address], writes: frozenset[Address], taken: Taken | None
+    ) -> Special:
+        rules: tuple[tuple[str, str], ...] = ()
+        if taken is not None:  # a gradient is with respect to what flows on: a write that changes nothing
+            writes, rules = writes | set(taken.leaves), taken.grad.rules
+        key = (touched, writes, rules)
         if key not in self._special:
+            switch = Switch(frozenset(part for part, _ in rules)) if rules else None
             try:
-                graph, sites = specialise(self.graph, touched, writes)
+                graph, sites = specialise(self.graph, touched, writes, switch)
             except SiteConflict as e:
                 raise fail("MI0404", f"these sites cannot be used in one run: {e.reason}") from None
+            if switch is not None:
+                switch.on = switch.parts
             self._special[key] = fx.GraphModule(self.graph.gm, graph), sites
         self._special.move_to_end(key)
         if len(self._special) > KEPT:

@@ -4,6 +4,7 @@ An edit through an encoder (``sae.code[feature: f] := 0``, one lane a feature) n
 If lanes have no other edit of their own before that site, what arrives is what the run without swept edits
 has there: the code is read off that run, once for all lanes. Legal where each other swept edit is in a later
 layer, and for parts of the value that no sweep touches; done where they hold a product, which is what costs.
+Held back where a gradient goes through what edits write: a value of another run is a constant to it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from midsl.sema.facts import Facts
 
 def read_self(program: Program, facts: Facts, outcome: Outcome) -> Program:
     """Read parts of edits off the base run."""
+
+    if any(isinstance(n, ir.Grad) and n.through for n in ir.walk(*program.roots)):
+        outcome.vetoes.append("a gradient goes through what edits write")
+        outcome.said = "0 edits read what they compute of `self` off the run without them"
+        return program
 
     def settle(node: ir.Node) -> ir.Node:
         if not isinstance(node, ir.Forward) or not ir.sweeps_of(node):

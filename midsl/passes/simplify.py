@@ -4,8 +4,9 @@ On the program: an edit that writes what arrives (``s := self``), or what anothe
 of a run that all write what stands there anyway (``s := r`` where `r` is the same run without them); a
 product with one, a sum with zero; the change that an entry of a code makes through an affine decoder.
 On the graph of a run (``midsl.graph.simplify``): an activation that a model spells in eight operations
-becomes the one that computes it in a single pass over memory. Legal always: the values are the same, those
-of the graph to the last bits or nearly.
+becomes the one that computes it in a single pass over memory. Legal: the values are the same, those of the
+graph to the last bits or nearly. Held back for edits where gradients are taken in an edited run: what is
+written is a constant to them, even if it is what stands there anyway.
 """
 
 from __future__ import annotations
@@ -26,9 +27,14 @@ Rule = Callable[[ir.Node], ir.Node]
 def simplify(program: Program, facts: Facts, outcome: Outcome) -> Program:
     """Apply the rules to each node, one after the other, bottom-up."""
     hits: dict[str, int] = {}
+    taken = any(isinstance(n, ir.Grad) and n.run.edits for n in ir.walk(*program.roots))
+    if taken:
+        outcome.vetoes.append("gradients are taken in an edited run: its edits stay")
 
     def apply(node: ir.Node) -> ir.Node:
         for name, rule in RULES:
+            if taken and rule in OF_EDITS:
+                continue
             found = rule(node)
             if found is not node:
                 hits[name] = hits.get(name, 0) + 1
@@ -154,3 +160,5 @@ RULES: tuple[tuple[str, Rule], ...] = (
     ("nothing added", _nothing_added),
     ("single entries of a code", _difference),
 )
+OF_EDITS = (_own_value, _own_run)
+"""Those that take an edit away."""

@@ -7,7 +7,7 @@ hooks: the operation is a function of the tensor and of index tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -52,6 +52,8 @@ class EditOp:
     """Marks the node for the runner: what follows differs from lane to lane."""
     through: bool = False
     """Gradients go through what is written."""
+    constant: Callable[[Tensor], Tensor] | None = None
+    """What makes it a constant again for those gradients of a run that do not go through its edits."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the edits to a graph node's value."""
@@ -78,6 +80,8 @@ class EditOp:
         # right-hand sides are constants for gradients, `self` included, unless they are what is fitted
         with torch.set_grad_enabled(self.through and torch.is_grad_enabled()):
             value = self.evaluator.eval(edit.value, env, {})
+            if self.constant is not None:
+                value = NT(self.constant(value.data), value.axes)
         if self.key[1] is not None and "layer" in value.axes:  # a joint edit: this layer's share
             value = select(value, "layer", _position(edit.site, self.key[1]))
         return place.scatter(old, value)

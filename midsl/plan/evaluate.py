@@ -20,11 +20,13 @@ from midsl.ir.crossing import binds, goes_along, has_self, mixes_rows
 from midsl.ir.types import Axis, TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
+from midsl.ops.pullback import pull_back
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.plan.domains import Domains, Table, is_dense
 from midsl.plan.draws import drawn
 from midsl.plan.inputs import Inputs, Rows
+from midsl.plan.places import positions_named
 from midsl.plan.wide import generalise
 from midsl.sema.tensors import stretch
 
@@ -64,6 +66,8 @@ class Env:
     """The lanes themselves, where `table` has each of them at further points; `lanes` says which is whose."""
     seen: tuple[NT, ...] = ()
     """In a fit: the values that its loss is about."""
+    given: NT | None = None
+    """In the map of a pull-back: its argument."""
     own: frozenset[str] = frozenset()
     """Axes of the place that is edited: a value may have them, whatever is swept."""
 
@@ -232,6 +236,16 @@ class Evaluator:
         if env.source is not None and env.source.run == node.run:
             return env.source.read(node.site, env)
         return self._generalised(node, env)
+
+    def _given(self, node: ir.Given, env: Env, memo: dict[str, NT]) -> NT:
+        assert env.given is not None
+        return env.given
+
+    def _pullback(self, node: ir.Pullback, env: Env, memo: dict[str, NT]) -> NT:
+        def f(x: NT) -> NT:
+            return self.eval(node.of, replace(env, given=x, base=None, unswept={}), {})
+
+        return pull_back(f, self.eval(node.at, env, memo), self.eval(node.by, env, memo), node.over)
 
     def _grad(self, node: ir.Grad, env: Env, memo: dict[str, NT]) -> NT:
         return self._generalised(node, env)
@@ -423,24 +437,3 @@ def runs_read(node: ir.Node) -> frozenset[str]:
             known = frozenset().union(*map(runs_read, node.children))
         _READ[node.digest] = known
     return known
-
-
-def positions_named(node: ir.Node) -> tuple[tuple[ir.Node, str], ...]:
-    """Numbers and swept coordinates that an expression uses as positions, and what these are positions of."""
-    found: dict[tuple[str, str], tuple[ir.Node, str]] = {}
-    for n in ir.walk(node):
-        pairs: list[tuple[str, ir.Node, str]] = []
-        if isinstance(n, (ir.Read, ir.Grad)):
-            pairs = [(name, index, n.run.data.owner) for name, index in n.site.select]
-        elif isinstance(n, ir.Forward):
-            pairs = [(name, index, n.data.owner) for e in n.edits for name, index in e.site.select]
-        elif isinstance(n, ir.Select):
-            pairs = [(n.axis.name, n.index, n.axis.owner)]
-        for name, index, owner in pairs:
-            single = isinstance(index, ir.Coord) or (
-                isinstance(index, ir.Const) and isinstance(index.value, int)
-            )
-            if name in ("pos", "key_pos") and single:
-                found[index.digest, owner] = (index, owner)
-    free = {s.digest for s in ir.sweeps_of(node)}
-    return tuple((i, o) for i, o in found.values() if not isinstance(i, ir.Coord) or i.sweep.digest in free)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from midsl.backends.threads import threads_for
 from midsl.diagnostics.model import Diagnostic
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
+from midsl.ir.types import Axis
 from midsl.ops.named import NT
 from midsl.passes.chunk import crosses_rows
 from midsl.plan.capture import Captured
@@ -185,29 +187,37 @@ class Executor:
         assert isinstance(lowered, Lowered), "gradients are taken in a graph"
         for grad in step.grads:
             env, memo = scene(grad.scalar)
+            if lowered.switch is not None:
+                lowered.switch.use(grad)
             scalar = self.evaluator.eval(grad.scalar, env, memo)
+            entries = grad.entries
             keys = self.session.keys(self.session.bound.engine(step.run.model).info, grad.site)
             tensors = [lowered.leaves[k] for k in keys]
             assert env.table is not None
-            points = scalar.data.expand(env.table.size)
+            points, sizes = _entries(scalar, entries, env.table.size)
             more = env.table.size // chunk.table.size  # points of sweeps that the run itself has not
-            parts: dict[Key, list[torch.Tensor]] = {k: [] for k in keys}
-            for i in range(more):  # lanes do not mix: the gradient of their sum is that of each
-                found = torch.autograd.grad(
-                    points[i::more].sum(), tensors, retain_graph=True, allow_unused=True
-                )
-                for k, t, g in zip(keys, tensors, found, strict=True):
-                    whole = torch.zeros_like(t) if g is None else g
-                    parts[k].append(lowered.name(k, whole, chunk.table.size).data)
-            values = {
-                k: NT(torch.stack(p, dim=1).flatten(0, 1), captured.values[k].axes) for k, p in parts.items()
-            }
-            source = Captured(step.run, values, captured.rows, captured.domains)
-            env, _ = scene(grad)
-            assert env.table is not None
             at = env.table.flat(self._sweep_order(step, grad.scalar), self.evaluator.domains)
+            env, _ = scene(grad)
             env = replace(env, lanes=at - at.min())
-            yield grad.digest, pointwise(source.read(grad.site, env), env)
+            read: list[NT] = []
+            for entry in points.T:
+                parts: dict[Key, list[torch.Tensor]] = {k: [] for k in keys}
+                for i in range(more):  # lanes do not mix: the gradient of their sum is that of each
+                    found = torch.autograd.grad(
+                        entry[i::more].sum(), tensors, retain_graph=True, allow_unused=True
+                    )
+                    for k, t, g in zip(keys, tensors, found, strict=True):
+                        whole = torch.zeros_like(t) if g is None else g
+                        parts[k].append(lowered.name(k, whole, chunk.table.size).data)
+                values = {
+                    k: NT(torch.stack(p, dim=1).flatten(0, 1), captured.values[k].axes)
+                    for k, p in parts.items()
+                }
+                source = Captured(step.run, values, captured.rows, captured.domains)
+                read.append(pointwise(source.read(grad.site, env), env))
+            whole = torch.stack([x.data for x in read], dim=1)
+            whole = whole.reshape(whole.shape[0], *sizes, *whole.shape[2:])
+            yield grad.digest, NT(whole, (POINT, *(a.name for a in entries), *read[0].axes[1:]))
 
     def _check_fired(self, step: RunStep, fired: dict[str, int], p: Prepared) -> None:
         """Every write must have fired as often as the plan says: never a silent no-op."""
@@ -234,6 +244,14 @@ def _compare(edit: ir.Edit, fired: dict[str, int], want: int) -> None:
         raise AssertionError(
             f"an edit at {edit.site.name} fired {fired.get(edit.digest, 0)} times, planned {want}"
         )
+
+
+def _entries(scalar: NT, entries: Sequence[Axis], points: int) -> tuple[torch.Tensor, list[int]]:
+    """What is differentiated, [points, entries], rows summed since they do not meet; sizes of the entries."""
+    sizes = {a.name: scalar.sizes.get(a.name, a.size) for a in entries}
+    own = {a: n for a, n in scalar.sizes.items() if a not in (POINT, *sizes)}
+    whole = scalar.expand({POINT: points, **own, **sizes}).data  # type: ignore[dict-item]
+    return whole.reshape(points, math.prod(own.values()), -1).sum(1), list(sizes.values())  # type: ignore[arg-type]
 
 
 def _work(piece: Piece, length: int) -> int:

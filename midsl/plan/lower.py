@@ -17,6 +17,7 @@ from torch import Tensor, fx
 from midsl.backends.eager import Counts, Runner
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
+from midsl.graph.backward import Switch
 from midsl.graph.expand import SiteConflict
 from midsl.graph.info import flowing
 from midsl.graph.simplify import simplify
@@ -52,6 +53,8 @@ class Lowered:
     counted: dict[tuple[int, int, int], Counts] = field(default_factory=dict)
     leaves: dict[Key, Tensor] = field(default_factory=dict)
     """What the latest chunk captured, as the graph has it: gradients are taken of these tensors."""
+    switch: Switch | None = None
+    """The backward rules that the graph has, where it has some."""
 
     def count(self, rows: int, lanes: int, length: int) -> Counts:
         """What a run of `lanes` lanes over `rows` rows of `length` tokens costs, on its own."""
@@ -127,13 +130,14 @@ def lower(
     layers: Mapping[str, set[int]] | None = None,
     backwards: int = 1,
     tidy: bool = False,
+    switch: Switch | None = None,
 ) -> Lowered:
     """Build the graph of one run.
 
     `gradients` are captured keys at which gradients are taken, in `backwards` passes back; `project`
     leaves out the unembedding; `cones` computes only once what no edit can change. `layers` names, by
     edit digest, the layers that the lanes at hand edit, where these are not all; `tidy` puts together
-    what the graph spells out.
+    what the graph spells out; `switch` has the backward rules of the gradients.
     """
     writes = edits_by_key(run, mg.info, evaluator.domains)
     if layers is not None:
@@ -144,7 +148,7 @@ def lower(
         }
     wanted = [k for k in dict.fromkeys(captures) if not (project and k == PROJECTED)]
     try:
-        graph, nodes = specialise(mg, {*wanted, *writes}, {*writes, *flowing(mg.info, gradients)})
+        graph, nodes = specialise(mg, {*wanted, *writes}, {*writes, *flowing(mg.info, gradients)}, switch)
     except SiteConflict as err:
         raise fail("MI0405", str(err), run.span, help="ask for one of them in a run of its own") from None
     if tidy:
@@ -157,6 +161,8 @@ def lower(
         site = nodes[key]
         node = last.get(site.node, by_name[site.node])
         op = EditOp(key, site.layout, axes[key], mg.info.sizes, tuple(edits), run, evaluator)
+        op.constant = switch.edits() if switch is not None else None
+        op.through = op.constant is not None
         ops.append(op)
         last[site.node] = _insert_after(graph, node, op)
     for key in gradients:
@@ -173,7 +179,7 @@ def lower(
         wanted.append(PROJECTED)
         nodes = {**nodes, PROJECTED: site}
         axes[PROJECTED] = ("batch", "pos", "d_model")
-        outputs.append(last.get(site.node, by_name[site.node]))
+        outputs.append(_operand(mg, by_name[mg.unembed.node]))
     end = next(n for n in graph.nodes if n.op == "output")
     end.args = (tuple(outputs),)
     graph.eliminate_dead_code(_keeps)  # attention counts as random, for its dropout: it goes all the same
@@ -191,7 +197,18 @@ def lower(
         run,
         evaluator,
         frozenset(n.name for n in mg.gm.graph.nodes),
+        switch=switch,
     )
+
+
+def _operand(mg: ModelGraph, product: fx.Node) -> fx.Node:
+    """What the unembedding is a product of, in a rewritten graph."""
+    assert mg.unembed is not None
+    base = next(n for n in mg.gm.graph.nodes if n.name == mg.unembed.node)
+    at = next(i for i, a in enumerate(base.args) if getattr(a, "name", "") == mg.unembed.input.node)
+    found = product.args[at]
+    assert isinstance(found, fx.Node)
+    return found
 
 
 def _keeps(node: fx.Node) -> bool:

@@ -19,6 +19,7 @@ from midsl.backends.compiled import Compiler
 from midsl.backends.eager import Counts, Runner
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
+from midsl.graph.backward import Switch
 from midsl.graph.hooks import HookModel
 from midsl.graph.info import ModelInfo
 from midsl.graph.sites import ModelGraph
@@ -125,8 +126,9 @@ class Session:
                 self.evaluator,
                 project,
                 cones=step.cones and known,
-                backwards=self.backwards(step),
+                backwards=self.sizing.backwards(step),
                 tidy=step.tidy,
+                switch=Switch.of(*step.grads),
             )
 
             def cut(groups: Sequence[Boarding]) -> list[Piece]:
@@ -255,16 +257,6 @@ class Session:
         if any(g.site.name == "logits" for g in step.grads):
             return False
         return all(any(a in ("pos", "vocab") for a, _ in r.site.select) for r in logits)
-
-    def backwards(self, step: RunStep) -> int:
-        """Backward passes of a run: one for each gradient, and each of its points that is no lane."""
-        total = 0
-        for grad in step.grads:
-            points = 1
-            for s in ir.sweeps_of(grad.scalar):
-                points *= 1 if s in step.sweeps else self.sizing.points_of(s)
-            total += points
-        return total
 
     def lane_count(self, step: RunStep) -> int:
         """Points of the run's own sweeps; for a computed domain, as many as it will have."""

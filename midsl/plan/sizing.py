@@ -14,6 +14,7 @@ from midsl.plan.bound import Bound
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.hooked import fitting
 from midsl.plan.keys import axes_of, keys_of
+from midsl.plan.steps import RunStep
 
 
 @dataclass
@@ -71,6 +72,18 @@ class Sizing:
             else:
                 n *= a.size if a.size is not None else self.axis_size(node, a.name)
         return n
+
+    def backwards(self, step: RunStep) -> int:
+        """Backward passes of a run: one for each entry of a scalar and each point that is no lane."""
+        total = 0
+        for grad in step.grads:
+            points = 1
+            for s in ir.sweeps_of(grad.scalar):
+                points *= 1 if s in step.sweeps else self.points_of(s)
+            for axis in grad.entries:
+                points *= axis.size if axis.size is not None else self.axis_size(grad.scalar, axis.name)
+            total += points
+        return total
 
     def _probe(self, engine: HookModel, read: ir.Read) -> dict[str, int]:
         """Axis sizes that a module shows on one row: nothing else tells them on the hook engine."""

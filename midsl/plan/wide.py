@@ -20,5 +20,5 @@ def generalise(node: ir.Read | ir.Grad) -> tuple[ir.Node, tuple[tuple[str, ir.Co
     kept = tuple(a for a in node.tensor_type.axes if (a.name, a.owner) not in swept)
     t = replace(node.tensor_type, axes=(*stars, *kept))
     if isinstance(node, ir.Grad):
-        return ir.Grad(node.scalar, node.run, wide, type=t, span=node.span), coords
+        return replace(node, site=wide, type=t), coords
     return ir.Read(node.run, wide, type=t, span=node.span), coords

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
@@ -90,7 +92,7 @@ def index_run(ctx: Context, run: RunV, node: ast.Index, site: Value | None) -> V
     if isinstance(site, ConstV) and isinstance(site.value, str):
         site = site_by_name(ctx, run.model, site.value, node.items[0].span)
     if isinstance(site, ViewV):
-        return read_view(run, site, node.span, ctx)
+        return replace(read_view(run, site, node.span, ctx), seen=(run, site))
     if isinstance(site, FamilyV):
         return read_family(run, site, node.span, ctx)
     if isinstance(site, EdgesV):

@@ -80,9 +80,12 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "x, held between two numbers; either may be left out.",
     ),
     "grad": (
-        "grad(scalar: Float, at: Site | Float[..])",
-        "The gradient of a scalar with respect to a site of the run that it is a function of "
-        "(`at: run[site]` where that is not plain). What edits write is a constant for it.",
+        "grad(scalar: Float[..], at: Site | Float[..], rules: Record, through: Bool)",
+        "The gradient of a scalar with respect to a site, a code or an error of the run that it is a "
+        "function of (`at: run[site]` where that is not plain). Of several numbers, one gradient each, over "
+        "one forward pass; `batch` is each row's own. What edits write is a constant, unless "
+        "`through: true`. `rules` are factors taken for constants: "
+        '{ attn: "freeze", norm: "freeze_scale", act: "ratio", gate: "half" }.',
     ),
     "except": ("except(family: Site, set: Sites)", "A family of sites without some of its members."),
     "top_sites": (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
-from midsl.ir.types import Kind, PlainType, TensorType
+from midsl.ir.types import Kind, PlainType
 from midsl.sema import tensors
 from midsl.sema.algebra import (
     concat,
@@ -27,10 +27,10 @@ from midsl.sema.controls import control
 from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.edges import EdgesV, without
 from midsl.sema.fits import OPTIMISERS, fitted
+from midsl.sema.gradients import grad
 from midsl.sema.lenses import lens, params
 from midsl.sema.lensfamily import joint
 from midsl.sema.runs import except_
-from midsl.sema.sites import read
 from midsl.sema.stored import stored
 from midsl.sema.subspaces import split_subspace
 from midsl.sema.sweptlists import zipped
@@ -40,7 +40,6 @@ from midsl.sema.values import (
     BuiltinV,
     ConstV,
     FnV,
-    RunV,
     SitesV,
     SiteV,
     TensorV,
@@ -207,73 +206,6 @@ def _clamp(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     return apply("clamp", (args.tensor("x"),), node.span, attrs=attrs)
 
 
-def _grad(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
-    """``grad(scalar, at: site)``: d scalar / d site, in the one run that the scalar is a function of."""
-    if any(a.name in ("rules", "through") for a in node.args):
-        raise fail(
-            "MI0601",
-            "not implemented: backward rules",
-            node.span,
-            help="leave it out: gradients go through everything",
-        )
-    args = Args(e, "grad", node, scope, ("scalar", "at"))
-    scalar, at = args.tensor("scalar"), args.value("at")
-    swept = {a for s in ir.sweeps_of(scalar.node) for a in s.axes}
-    left = [a.name for a in scalar.type.axes if a not in swept]
-    if left:
-        raise fail(
-            "MI0301",
-            "a gradient is taken of a scalar",
-            args.expr("scalar").span,
-            label=f"this still has {', '.join(left)}",
-            help=f"reduce it: `mean(x, over: [{', '.join(left)}])`",
-        )
-    if isinstance(at, TensorV) and isinstance(at.node, ir.Read):
-        run, site, t = at.node.run, at.node.site, at.type
-        family = at.site
-    elif isinstance(at, SiteV):
-        runs = {
-            n.run.digest: n.run
-            for n in ir.walk(scalar.node)
-            if isinstance(n, ir.Read) and _reaches(scalar.node, n)
-        }
-        if len(runs) != 1:
-            raise fail(
-                "MI0505",
-                "the gradient in which run?",
-                args.expr("at").span,
-                label=f"the scalar depends on {len(runs)} runs",
-                help="name it: `at: run[site]`",
-            )
-        run = next(iter(runs.values()))
-        value = RunV(run, e.ctx.model(run.model), e.ctx.parts[run.data.digest])
-        seen = read(value, at, args.expr("at").span, e.ctx)
-        assert isinstance(seen.node, ir.Read)
-        site, t, family = seen.node.site, seen.type, seen.site
-    else:
-        raise fail(
-            "MI0410",
-            "`at:` is a site",
-            args.expr("at").span,
-            label=f"this is a {at.kind}",
-            help="such as `grad(loss, at: m.blocks[0].resid_post)`, or `at: r[site]`",
-        )
-    axes = tuple(dict.fromkeys([*(a for a in scalar.type.axes), *t.axes]))
-    return TensorV(ir.Grad(scalar.node, run, site, type=TensorType(axes=axes), span=node.span), family)
-
-
-def _reaches(root: ir.Node, target: ir.Read) -> bool:
-    """Whether the scalar uses this read itself, and not only through another run's edits."""
-    stack: list[ir.Node] = [root]
-    while stack:
-        n = stack.pop()
-        if n == target:
-            return True
-        if not isinstance(n, (ir.Forward, ir.Read, ir.Grad, ir.Sweep, ir.Part)):
-            stack.extend(n.children)
-    return False
-
-
 def _except(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     args = Args(e, "except", node, scope, ("family", "set"))
     family, taken = args.value("family"), args.value("set")
@@ -377,7 +309,7 @@ BUILTINS: dict[str, BuiltinV] = {
         **{name: optimiser(name) for name in OPTIMISERS},
         "where": _where,
         "clamp": _clamp,
-        "grad": _grad,
+        "grad": grad,
         "except": _except,
         "top_sites": _top("top_sites"),
         "top_index": _top("top_index"),

@@ -74,10 +74,14 @@ class RangeV(Value):
 
 @dataclass(frozen=True)
 class TensorV(Value):
-    """A tensor expression; `site` is the starred site its family axes come from, if just one."""
+    """A tensor expression; `site` is the starred site its family axes come from, if just one.
+
+    `seen` is the run and the view that it was read from, where it is what a lens shows there.
+    """
 
     node: ir.Node
     site: SiteV | None = None
+    seen: tuple[RunV, ViewV] | None = None
 
     @property
     def type(self) -> TensorType:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from midsl.data.dataset import Part
 from midsl.diagnostics.model import MiError
+from midsl.ir import nodes as ir
 from midsl.models.config import TinyConfig
 from midsl.models.tiny import TinyTransformer
 from midsl.ops.named import NT
+from midsl.oracle.inputs import Taken
 from midsl.oracle.model import GraphModel
 
 LENGTHS = np.array([6, 4, 2])
@@ -22,6 +24,10 @@ TOKENS = np.random.default_rng(0).integers(1, 11, (3, 6)) * (np.arange(6)[None, 
 PART = Part(TOKENS.astype(np.int64), LENGTHS, {})
 REAL = torch.arange(6)[None, :] < torch.as_tensor(LENGTHS)[:, None]
 CONFIG = TinyConfig(vocab=11, layers=2, heads=2, d_model=8, d_head=4, d_mlp=12, ctx=16, seed=3)
+
+
+RUN = ir.Forward(ir.Model("toy"), ir.Part(ir.Data("toy")))
+GRAD = ir.Grad(ir.Const(0.0), RUN, ir.Site(RUN.model, "logits"))
 
 
 @dataclass
@@ -116,7 +122,7 @@ def test_two_names_for_one_node_are_one_address() -> None:
 
 def test_gradients_are_those_of_the_module() -> None:
     sites = [("resid_post", 0), ("resid_pre", 1), ("attn.z", 1), ("attn.z", 0), ("logits", None)]
-    found = model().run(PART, {}, sites, grad=True)
+    found = model().run(PART, {}, sites, Taken(GRAD, tuple(sites)))
     scalar = found["logits", None].data[:, 1, 3].sum()
     slopes = torch.autograd.grad(scalar, [found[s].data for s in sites])
     assert torch.equal(slopes[0], slopes[1])

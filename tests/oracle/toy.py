@@ -20,7 +20,7 @@ from midsl.graph.info import ModelInfo, SiteRow, WeightRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.ops.named import NT
-from midsl.oracle.inputs import Address, Change
+from midsl.oracle.inputs import Address, Change, Taken
 
 LAYERS, HEADS, WIDTH, VOCAB = 2, 3, 4, 7
 STREAM = ("batch", "pos", "d_model")
@@ -59,7 +59,11 @@ class Toy:
         self.W_U = torch.randn(WIDTH, VOCAB, generator=g, dtype=torch.float64)
 
     def run(
-        self, part: Part, edits: Mapping[Address, Change], reads: Collection[Address], grad: bool = False
+        self,
+        part: Part,
+        edits: Mapping[Address, Change],
+        reads: Collection[Address],
+        taken: Taken | None = None,
     ) -> dict[Address, NT]:
         self.log.append(frozenset(reads))
         found: dict[Address, NT] = {}
@@ -69,7 +73,7 @@ class Toy:
             if (name, layer) in edits:
                 value = edits[name, layer](value)
             if (name, layer) in reads:
-                if grad and not value.data.requires_grad:
+                if taken is not None and not value.data.requires_grad:
                     value = NT(value.data.clone().requires_grad_(), axes)
                 found[name, layer] = value
             return value.data

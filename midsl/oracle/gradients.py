@@ -1,0 +1,64 @@
+"""Gradients in the oracle: by autograd through one run, one entry of the scalar after the other."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from midsl.diagnostics.model import fail
+from midsl.ir import nodes as ir
+from midsl.ops.named import NT
+from midsl.ops.pullback import pull_back
+from midsl.oracle.inputs import Taken
+from midsl.oracle.memo import Memo
+from midsl.oracle.sites import Point
+
+if TYPE_CHECKING:
+    from midsl.oracle.interp import Oracle
+
+
+def gradient(oracle: Oracle, node: ir.Grad, point: Point) -> NT:
+    """d scalar / d (value of the site after the edits of the run); axes of the scalar's entries first."""
+    if oracle.leaf is not None:
+        raise fail("MI0601", "not implemented: a gradient of a gradient", node.span)
+    place = oracle.place(node.site, node.run, point)
+    other = copy.copy(oracle)
+    other.memo, other.leaf, other.leaf_values = Memo(), oracle.key(node.run, point), None
+    other.taken = Taken(node, place.addresses())
+    with torch.enable_grad():
+        values = other.run(node.run, point)
+        scalar = other.value(node.scalar, point)
+        wanted = [values[a].data for a in place.addresses()]
+        if not scalar.data.requires_grad:
+            raise fail("MI0325", "the scalar does not depend on the run", node.span)
+        entries = [a.name for a in node.entries]
+        rows = [a for a in scalar.axes if a not in entries]  # they do not meet: the sum has each one's own
+        whole = scalar.permute_to((*entries, *rows)).data
+        whole = whole.flatten(len(entries)).sum(-1) if rows else whole
+        found = []
+        for at in itertools.product(*map(range, whole.shape)):
+            grads = torch.autograd.grad(whole[at], wanted, retain_graph=True, allow_unused=True)
+            pairs = zip(place.addresses(), wanted, grads, strict=True)
+            found.append(place.read({a: NT(_known(x, g), values[a].axes) for a, x, g in pairs}))
+    data = torch.stack([x.data for x in found]).reshape(*whole.shape, *found[0].data.shape)
+    return NT(data, (*entries, *found[0].axes))
+
+
+def _known(x: Tensor, g: Tensor | None) -> Tensor:
+    return torch.zeros_like(x) if g is None else g
+
+
+def pullback(oracle: Oracle, node: ir.Pullback, point: Point) -> NT:
+    """A gradient through a map that is no run."""
+
+    def f(x: NT) -> NT:
+        other = copy.copy(oracle)
+        other.memo, other.given = Memo(), x
+        return other.value(node.of, point)
+
+    at, by = (oracle.value(n, point) for n in (node.at, node.by))
+    return pull_back(f, at, by, node.over)

@@ -1,0 +1,239 @@
+"""``grad``: gradients of scalars with respect to sites, codes and errors, by declared backward rules."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from midsl.diagnostics.model import fail
+from midsl.diagnostics.suggest import did_you_mean
+from midsl.graph.info import NO_MLP
+from midsl.ir import nodes as ir
+from midsl.ir.backward import FLAT, NEEDS, RULES
+from midsl.ir.crossing import has_self, mixes_rows
+from midsl.ir.types import TensorType
+from midsl.sema.arguments import Args
+from midsl.sema.sites import read
+from midsl.sema.values import ConstV, RecordV, RunV, SiteV, TensorV, Value, ViewV
+from midsl.sema.views import read_view, select
+from midsl.source import Span
+from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
+
+
+def grad(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``grad(scalar, at: site, rules: {..}, through: true)``: d scalar / d site, in one run.
+
+    The scalar may have axes; one pass back is made for each of their entries.
+    """
+    args = Args(e, "grad", node, scope, ("scalar", "at", "rules", "through"))
+    scalar, at, span = args.tensor("scalar"), args.value("at"), args.expr("at").span
+    if isinstance(at, TensorV) and at.seen is not None:
+        run, at = at.seen
+        assert isinstance(run, RunV)
+    elif isinstance(at, TensorV) and isinstance(at.node, ir.Read):
+        made = _grad(scalar, at.node.run, at, args)
+        return TensorV(made.node, at.site)
+    elif isinstance(at, (SiteV, ViewV)):
+        run = _only_run(e, scalar, span)
+    else:
+        raise fail(
+            "MI0410",
+            "`at:` is a site",
+            span,
+            label=f"this is a {at.kind}",
+            help="such as `grad(loss, at: m.blocks[0].resid_post)`, or `at: r[site]`",
+        )
+    if isinstance(at, SiteV):
+        seen = read(run, at, span, e.ctx)
+        return TensorV(_grad(scalar, run.node, seen, args).node, seen.site)
+    assert isinstance(at, ViewV)
+    return _at_view(e, scalar, run, at, args)
+
+
+def _only_run(e: Elaborator, scalar: TensorV, span: Span) -> RunV:
+    """The one run that a scalar reads itself."""
+    runs = {n.run.digest: n.run for n in _near(scalar.node) if isinstance(n, ir.Read)}
+    if len(runs) != 1:
+        raise fail(
+            "MI0505",
+            "the gradient in which run?",
+            span,
+            label=f"the scalar depends on {len(runs)} runs",
+            help="name it: `at: run[site]`",
+        )
+    run = next(iter(runs.values()))
+    return RunV(run, e.ctx.model(run.model), e.ctx.parts[run.data.digest])
+
+
+def _near(node: ir.Node) -> list[ir.Node]:
+    """The nodes of an expression, not those of the edits of its runs."""
+    found: dict[str, ir.Node] = {}
+    stack = [node]
+    while stack:
+        n = stack.pop()
+        if n.digest not in found:
+            found[n.digest] = n
+            if not isinstance(n, (ir.Forward, ir.Read, ir.Grad, ir.Sweep, ir.Part)):
+                stack.extend(n.children)
+    return list(found.values())
+
+
+def _grad(scalar: TensorV, run: ir.Forward, at: TensorV, args: Args) -> TensorV:
+    """The gradient at a site that was read."""
+    assert isinstance(at.node, ir.Read)
+    span = args.expr("scalar").span
+    _check_axes(scalar, run, at, span)
+    if not _moves(scalar.node, run):
+        raise fail(
+            "MI0325",
+            "this has no gradient there",
+            span,
+            label="it does not depend on that run, or only in steps",
+            help="take the gradient of a logit or a loss: counts, comparisons, ranks and indices have none",
+        )
+    if any(isinstance(n, ir.Grad) for n in _near(scalar.node)):
+        raise fail(
+            "MI0601",
+            "not implemented: a gradient of a gradient",
+            span,
+            help="report the first gradient, or take a difference of two",
+        )
+    rules, through = _rules(args, run), _through(args)
+    axes = tuple(dict.fromkeys([*scalar.type.axes, *at.type.axes]))
+    t = TensorType(axes=axes)
+    return TensorV(ir.Grad(scalar.node, run, at.node.site, rules, through, type=t, span=args.node.span))
+
+
+def _check_axes(scalar: TensorV, run: ir.Forward, at: TensorV, span: Span) -> None:
+    """Rows of the scalar must be each row's own, and other axes not those of the site."""
+    swept = {(a.name, a.owner) for s in ir.sweeps_of(scalar.node) for a in s.axes}
+    own = [a for a in scalar.type.axes if (a.name, a.owner) not in swept]
+    theirs = {(a.name, a.owner) for s in ir.sweeps_of(at.node) for a in s.axes}
+    for axis in own:
+        other = at.type.axis(axis.name)
+        if axis.name == "batch" and (other is None or other.same_as(axis)):
+            meets = [n for n in _near(scalar.node) if mixes_rows(n) and _moves(n, run)]
+            meets += [n for x in run.edits for n in ir.walk(x.value) if mixes_rows(n) and has_self(n)]
+            if meets:
+                raise fail(
+                    "MI0301",
+                    "a gradient for each row, of values that depend on other rows",
+                    span,
+                    label="this still has `batch`, and something in it goes across the batch",
+                    help="reduce it: `mean(x, over: batch)`",
+                )
+        elif other is not None and (other.name, other.owner) not in theirs:
+            raise fail(
+                "MI0301",
+                f"what a gradient is taken of and the site both have `{axis.name}`",
+                span,
+                label=f"this still has `{axis.name}`",
+                help=f"reduce it (`mean(x, over: {axis.name})`), select along it, or `rename` it",
+            )
+
+
+def _moves(node: ir.Node, run: ir.Forward) -> bool:
+    """Whether a small change in a run changes a value a little."""
+    known: dict[str, bool] = {}
+
+    def go(n: ir.Node) -> bool:
+        if n.digest not in known:
+            known[n.digest] = _step(n)
+        return known[n.digest]
+
+    def _step(n: ir.Node) -> bool:
+        if isinstance(n, ir.Read):
+            return n.run == run
+        if isinstance(n, ir.Apply):
+            return n.op not in FLAT and any(map(go, n.args))
+        if isinstance(n, ir.Reduce):
+            return n.op not in ("count", "any", "all") and go(n.arg)
+        return isinstance(n, ir.Select) and go(n.arg)
+
+    return go(node)
+
+
+def _rules(args: Args, run: ir.Forward) -> tuple[tuple[str, str], ...]:
+    """``rules: { attn: "freeze", norm: "freeze_scale" }``, each of which the model must have a part for."""
+    if "rules" not in args.given:
+        return ()
+    value, span = args.value("rules"), args.expr("rules").span
+    every = ", ".join(f'{part}: "{rule}"' for part, rule in RULES.items())
+    if not isinstance(value, RecordV):
+        raise fail(
+            "MI0301",
+            "`rules` of `grad` is a record",
+            span,
+            label=f"this is a {value.kind}",
+            help=f"any of {{ {every} }}",
+        )
+    info = args.e.ctx.facts.info(run.model)
+    for part, rule in value.fields.items():
+        if part not in RULES:
+            raise fail(
+                "MI0206",
+                f"there is no backward rule for `{part}`",
+                span,
+                help=did_you_mean(part, list(RULES)) or f"any of {{ {every} }}",
+            )
+        if not isinstance(rule, ConstV) or rule.value != RULES[part]:
+            said = repr(rule.value) if isinstance(rule, ConstV) else f"a {rule.kind}"
+            raise fail(
+                "MI0301",
+                f"`{part}` has the backward rule {RULES[part]}",
+                span,
+                label=f"this is {said}",
+                help=f'write `{part}: "{RULES[part]}"`, or leave it out',
+            )
+        row = info.site(NEEDS[part]) if info is not None and part in NEEDS else None
+        bare = row is not None and row.why == NO_MLP  # attention alone: there is nothing to substitute
+        if info is not None and part in NEEDS and not bare and (row is None or not row.readable):
+            raise fail(
+                "MI0403",
+                f"rule `{part}` is for a part that this model does not show",
+                span,
+                label=(row.why if row is not None else "") or f"it has no `{NEEDS[part]}`",
+                help="leave the rule out, or take another model",
+            )
+    return tuple(sorted((part, RULES[part]) for part in value.fields))
+
+
+def _through(args: Args) -> bool:
+    if "through" not in args.given:
+        return False
+    value = args.value("through")
+    if not isinstance(value, ConstV) or not isinstance(value.value, bool):
+        raise fail(
+            "MI0301",
+            "`through` of `grad` is true or false",
+            args.expr("through").span,
+            help="`through: true`: what edits write is no constant",
+        )
+    return value.value
+
+
+def _at_view(e: Elaborator, scalar: TensorV, run: RunV, view: ViewV, args: Args) -> TensorV:
+    """With respect to a code or an error, of which a site is ``decode(code) + error``: each a leaf."""
+    span = args.expr("at").span
+    lens = view.lens
+    below = _grad(scalar, run.node, read(run, view.at, span, e.ctx), args)
+    if view.part == "error":
+        return below
+    code = read_view(run, replace(view, index=None), span, e.ctx)
+    if any(n == code.node for n in _near(scalar.node)):
+        raise fail(
+            "MI0601",
+            "not implemented: the gradient of a scalar that reads the code it is taken at",
+            args.expr("scalar").span,
+            label="this reads the code",
+            help="read logits, or a place behind the code",
+        )
+    back = lens.decode(TensorV(ir.Given(type=code.type, span=span)))
+    made = ir.Pullback(back.node, code.node, below.node, span=args.node.span)
+    axes = tuple(dict.fromkeys([*(a for a in below.type.axes if a.name not in made.over), *code.type.axes]))
+    whole = TensorV(replace(made, type=TensorType(axes=axes)))
+    return select(whole, lens.code, view.index, span)
