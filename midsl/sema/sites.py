@@ -21,6 +21,7 @@ from midsl.sema.values import (
     ListV,
     PartV,
     RangeV,
+    RecordV,
     RunV,
     SitesV,
     SiteV,
@@ -145,12 +146,18 @@ def _empty(lo: int | None, hi: int | None, span: Span) -> None:
 
 
 def index_site(value: SiteV, items: list[tuple[str | None, Value, Span]], span: Span) -> Value:
-    """``z[head: *, pos: .end]``, ``z["7.3", "7.9"]``."""
+    """``z[head: *, pos: .end]``, ``z["7.3", "7.9"]``, ``z[rows: zip(layer: [7, 8], head: [3, 6])]``."""
     if items and all(
         a is None and isinstance(v, ConstV) and isinstance(v.value, str) and v.value != "*"
         for a, v, _ in items
     ):
-        return _members(value, items)
+        return _members(value, [(v, at) for _, v, at in items])
+    rows = [(v, at) for a, v, at in items if a == "rows"]
+    if rows:
+        rest = [i for i in items if i[0] != "rows"]
+        inner = index_site(value, rest, span) if rest else value
+        assert isinstance(inner, SiteV)
+        return _members(inner, _rows(*rows[0]))
     select = dict(value.site.select)
     allowed = [a for a in value.row.axes if a != "batch"]
     for axis, v, at in items:
@@ -198,20 +205,49 @@ def index_site(value: SiteV, items: list[tuple[str | None, Value, Span]], span: 
     )
 
 
-def _members(value: SiteV, items: list[tuple[str | None, Value, Span]]) -> SitesV:
+def _rows(value: Value, at: Span) -> list[tuple[Value, Span]]:
+    """The rows of a relation: a list of records, or of members by name."""
+    if not isinstance(value, ListV) or not value.items:
+        raise fail(
+            "MI0301",
+            "`rows:` takes a list of members",
+            at,
+            label="this list is empty" if isinstance(value, ListV) else f"this is a {value.kind}",
+            help='such as `zip(layer: [7, 8], head: [3, 6])`, or `["7.3", "8.6"]`',
+        )
+    return [(v, at) for v in value.items]
+
+
+def _coordinates(v: Value, stars: tuple[str, ...], at: Span) -> dict[str, int]:
+    """Where a member of a family is, by its name (``"7.3"``) or as a record."""
+    if isinstance(v, RecordV):
+        found = {f: x.value for f, x in v.fields.items() if isinstance(x, ConstV) and type(x.value) is int}
+        if found.keys() == set(stars) == v.fields.keys():
+            return found
+        raise fail(
+            "MI0407",
+            "a row does not name a member",
+            at,
+            label=f"its fields: {', '.join(v.fields)}",
+            help=f"its fields are the starred axes, whole numbers: {', '.join(stars) or 'none here'}",
+        )
+    text = str(v.value) if isinstance(v, ConstV) else ""
+    parts = text.split(".")
+    if len(parts) != len(stars) or not all(p.isdigit() for p in parts):
+        raise fail(
+            "MI0407",
+            f'"{text}" does not name a member',
+            at,
+            help=f'members are written {".".join(stars) or "with starred axes"}, such as "7.3"',
+        )
+    return dict(zip(stars, (int(p) for p in parts), strict=True))
+
+
+def _members(value: SiteV, items: list[tuple[Value, Span]]) -> SitesV:
     stars = value.stars
     members = []
-    for _, v, at in items:
-        text = str(v.value) if isinstance(v, ConstV) else ""
-        parts = text.split(".")
-        if len(parts) != len(stars) or not all(p.isdigit() for p in parts):
-            raise fail(
-                "MI0407",
-                f'"{text}" does not name a member',
-                at,
-                help=f'members are written {".".join(stars) or "with starred axes"}, such as "7.3"',
-            )
-        chosen = dict(zip(stars, (int(p) for p in parts), strict=True))
+    for v, at in items:
+        chosen = _coordinates(v, stars, at)
         select = []
         for a, i in value.site.select:
             if a in chosen:
