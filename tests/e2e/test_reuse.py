@@ -73,13 +73,18 @@ def test_the_same_again_runs_nothing(cli: Cli, home: Home, spec: Path) -> None:
     "old, new, again",
     [
         ("experiment heads {", "# nothing but a remark\n\nexperiment heads {", []),
-        ("let base", "let plain", []),
+        pytest.param("let base", "let plain", [], marks=pytest.mark.slow),
         ("[0.5, 2.0]", "[0.5, 3.0]", ["heads"]),
-        ("do { h := k * self }", "do { h := k * self + 0.5 }", ["heads"]),
-        ("over: [batch, d_model]", "over: [batch, pos]", ["rest"]),
-        ("seed: 0", "seed: 1", ["heads", "rest"]),
         ("d_model: 8,", "d_model: 8, seed: 7,", ["heads", "rest"]),
-        ("experiment rest", "experiment other", ["other"]),
+        *(
+            pytest.param(old, new, again, marks=pytest.mark.slow)
+            for old, new, again in [
+                ("do { h := k * self }", "do { h := k * self + 0.5 }", ["heads"]),
+                ("over: [batch, d_model]", "over: [batch, pos]", ["rest"]),
+                ("seed: 0", "seed: 1", ["heads", "rest"]),
+                ("experiment rest", "experiment other", ["other"]),
+            ]
+        ),
     ],
 )
 def test_what_changed_runs_again(cli: Cli, spec: Path, old: str, new: str, again: list[str]) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 from midsl.store.db import Store
@@ -57,6 +58,7 @@ print(len(count))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     spec = write(tmp_path, BODY)
 

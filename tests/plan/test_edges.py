@@ -41,7 +41,7 @@ experiment one {
   report nothing = max(abs(again), over: [batch, pos, vocab])
 }
 """
-QUICK = ("gpt2", "gemma2")
+QUICK = ("gpt2",)
 FAMILIES = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CONFIGS]
 
 

@@ -86,7 +86,7 @@ EXTRA = {
     )
 }
 FAMILIES = [*CONFIGS, *EXTRA, *TOYS]
-QUICK = ("gpt2", "llama", "neox", "gemma2", "qwen3", "opt", "toy_encoder")
+QUICK = ("gpt2", "llama", "gemma2")
 FEW = ("all passes", "none", "without narrow_positions", "only cut_cones")
 ABSENT = {
     "toy_attention_only": ("ablate", "it has no MLP"),

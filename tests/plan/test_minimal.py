@@ -38,7 +38,12 @@ def test_features_that_are_silent_cost_nothing() -> None:
     assert said.least.flops <= execution.totals.flops <= said.optimised.flops
 
 
-@pytest.mark.parametrize("workload", LEAST)
+QUICK = ("w1", "w2last")
+
+
+@pytest.mark.parametrize(
+    "workload", [w if w in QUICK else pytest.param(w, marks=pytest.mark.slow) for w in LEAST]
+)
 def test_a_plan_is_within_five_percent_of_the_least(workload: str) -> None:
     """Attention, which the least leaves out, adds up to T / 6D."""
     shape = Shape(width=96, n=2, length=128) if workload == "w4" else SMALL

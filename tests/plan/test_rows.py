@@ -121,7 +121,12 @@ SWEEPS: dict[str, tuple[str, str, Callable[[], int]]] = {
 }
 
 
-@pytest.mark.parametrize("name", SWEEPS)
+QUICK = ("heads at all positions", "steering, eight strengths")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SWEEPS]
+)
 def test_flops_are_near_the_least(tmp_path: Path, name: str) -> None:
     """Within 5 % of what any exact method must spend, its attention and two base runs included."""
     site, value, least = SWEEPS[name]

@@ -31,6 +31,7 @@ def test_edits_at_the_last_position_cost_one_row_whatever_the_length() -> None:
     assert lanes(32) < 1.25 * lanes(16)
 
 
+@pytest.mark.slow
 def test_steering_is_linear_in_the_length() -> None:
     """Twice the rows; attention grows with the square, and the query of the last layer not at all."""
     one, two, four = (of("w6", length=t) for t in (8, 16, 32))
@@ -38,6 +39,7 @@ def test_steering_is_linear_in_the_length() -> None:
     assert four / two == pytest.approx(2, rel=0.1)
 
 
+@pytest.mark.slow
 def test_cost_in_layers_is_of_the_second_degree() -> None:
     """A sweep over layers runs what is behind each: l (l - 1) / 2 blocks for l layers."""
     three, six, twelve = (of("w6", layers=n) for n in (3, 6, 12))

@@ -158,7 +158,7 @@ def test_what_is_just_not_too_deep_goes_through() -> None:
 STATEMENT = "  let x{i} = mean(ld(clean) - ld(corrupt), over: batch) / gap   ## number {i}\n"
 
 
-@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("broken", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_ten_thousand_lines(broken: bool) -> None:
     """In seconds and megabytes, with an error on every third line or with none."""
     lines = [STATEMENT.format(i=i) for i in range(10_000)]
