@@ -72,15 +72,17 @@ def _first(text: str) -> str:
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@json_option
 @reporting
-def completion(shell: str) -> None:
+def completion(shell: str, as_json: bool) -> None:
     """Print what makes a shell complete `midsl`: `eval "$(midsl completion bash)"`."""
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)
     assert made is not None
     root = click.get_current_context().find_root().command
-    click.echo(made(root, {}, "midsl", "_MIDSL_COMPLETE").source())
+    script = made(root, {}, "midsl", "_MIDSL_COMPLETE").source()
+    click.echo(json.dumps({"shell": shell, "script": script}) if as_json else script)
 
 
 SETUP: tuple[click.Command, ...] = (doctor, new, completion)
