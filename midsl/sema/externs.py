@@ -91,7 +91,10 @@ def tensors_of(
         if found is not None:
             attrs += (("content", found.content),)
             outs = {f: _told(axes, found.shapes[f]) for f, axes in outs.items()}
-    _lengths_known(decl, outs, bool(operands), e.ctx.facts.is_bound, span)
+    new = {
+        f: tuple(a for a in axes if a.name not in known) for f, axes in outs.items()
+    }  # others are as long as theirs
+    _lengths_known(decl, new, bool(operands), e.ctx.facts.is_bound, span)
     attrs += (("gives", _gives(fields, outs)),)
     made: dict[str, Value] = {}
     for field, t in fields:

@@ -16,6 +16,7 @@ from midsl.syntax import ast
 
 FILES = {str(p.relative_to(resource_dir("stdlib"))): p for p in library()}
 TESTED = (
+    "std.actions",
     "std.attribution",
     "std.edits",
     "std.geometry",
@@ -23,10 +24,11 @@ TESTED = (
     "std.linalg",
     "std.metrics",
     "std.stats",
+    "std.tables",
     "std.tasks",
 )
 """Modules whose every function is used in a test of its own."""
-FROM_FILES = ("facts", "table", "texts", "prompts")
+FROM_FILES = ("facts", "read_table", "table", "texts", "prompts")
 """Those that read a file, which the library has none of: tests/data has theirs."""
 
 

@@ -1,0 +1,102 @@
+"""Examples of papers: their claims hold, some of their numbers are pinned, their question is answered in SQL.
+
+And each fails once its method is broken in one place.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.examples.common import EXAMPLES, ROOT, midsl
+from tests.examples.test_specs import ask, changed
+
+DATA = ROOT.parent / "shared" / "data"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is known of an example.
+
+    broken: what of its text is replaced, and by what, so that the method does not do what it should.
+    golden: queries that give one number, and the number.
+    tol: how far these may be off.
+    given: parameters that are files of the data folder; without them it is skipped.
+    seconds: how long a cold run takes; what takes more than 15 is slow.
+    """
+
+    broken: tuple[str, str]
+    golden: dict[str, float] = field(default_factory=dict)
+    tol: float = 1e-6
+    given: dict[str, str] = field(default_factory=dict)
+    seconds: int = 10
+
+    @property
+    def marks(self) -> list[pytest.MarkDecorator]:
+        return [pytest.mark.slow] if self.seconds > 15 else []
+
+
+PAPERS = {
+    "16_responsiveness": Paper(
+        broken=("sum(max(where(one.there", "sum(min(where(one.there"),
+        golden={
+            "SELECT value FROM audit.denied_share WHERE seed = 20": 0.542,
+            "SELECT value FROM audit.only_dead WHERE seed = 20 AND explain = 'shap'": 0.5590405904,
+            "SELECT value FROM recourse.only_jointly WHERE seed = 22": 0.4560143627,
+        },
+    ),
+    "16_responsiveness_german": Paper(
+        broken=("count(given and not (mu > 0)", "count(given and not (mu > 0.5)"),
+        golden={
+            'SELECT value FROM audit.accuracy WHERE "first" = 0': 0.777,
+            "SELECT value FROM audit.only_dead WHERE \"first\" = 0 AND explain = 'shap'": 0.0697674419,
+        },
+        given={"table": "tabular_german_credit/german_data.csv"},
+    ),
+}
+
+
+def run(spec: Path, paper: Paper, store: Path) -> int:
+    """Run an example on what it is given; skip where that is not on this machine."""
+    files = {k: DATA / v for k, v in paper.given.items()}
+    if not all(f.exists() for f in files.values()):
+        pytest.skip("its data is not on this machine")
+    given = [x for k, f in files.items() for x in ("-p", f"{k}={f}")]
+    done = midsl("run", spec, *given, "--store", store)
+    assert done.exit_code in (0, 3), done.output
+    return done.exit_code
+
+
+def each() -> list[object]:
+    return [pytest.param(n, id=n, marks=p.marks) for n, p in PAPERS.items()]
+
+
+@pytest.mark.parametrize("name", each())
+def test_its_claims_and_numbers_hold(name: str, tmp_path: Path) -> None:
+    spec, store = EXAMPLES / f"{name}.mi", tmp_path / "store"
+    assert run(spec, PAPERS[name], store) == 0
+    for query, value in PAPERS[name].golden.items():
+        assert [list(r.values()) for r in ask(store, query)] == [[pytest.approx(value, abs=PAPERS[name].tol)]]
+    (line,) = [x for x in spec.read_text(encoding="utf-8").splitlines() if x.startswith("## SQL: ")]
+    assert ask(store, line.removeprefix("## SQL: ")), "the question of the paper has an answer"
+
+
+@pytest.mark.parametrize("name", each())
+def test_it_fails_once_its_method_is_broken(name: str, tmp_path: Path) -> None:
+    spec = changed(EXAMPLES / f"{name}.mi", tmp_path, *PAPERS[name].broken)
+    assert run(spec, PAPERS[name], tmp_path / "store") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAPERS)
+def test_it_means_what_the_oracle_says(name: str, tmp_path: Path) -> None:
+    paper = PAPERS[name]
+    if not all((DATA / v).exists() for v in paper.given.values()):
+        pytest.skip("its data is not on this machine")
+    given = [x for k, v in paper.given.items() for x in ("-p", f"{k}={DATA / v}")]
+    done = midsl("verify", EXAMPLES / f"{name}.mi", *given, "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["agrees"]
