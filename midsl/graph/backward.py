@@ -91,13 +91,17 @@ class Rule:
         return self.part in self.switch.on
 
 
-class _Constant(torch.autograd.Function):
-    """x, a constant under the rule."""
+class _Same(torch.autograd.Function):
+    """x, as it is."""
 
     @staticmethod
     def forward(ctx: Any, rule: Rule, x: Tensor) -> Tensor:
         ctx.rule = rule
         return x.view_as(x)
+
+
+class _Constant(_Same):
+    """x, a constant under the rule."""
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -124,13 +128,8 @@ class _Ratio(torch.autograd.Function):
         return None, torch.where(there, g * ratio, 0), torch.where(there, 0, g)
 
 
-class _Half(torch.autograd.Function):
+class _Half(_Same):
     """x, a product of two factors; under the rule each has half of its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, rule: Rule, x: Tensor) -> Tensor:
-        ctx.rule = rule
-        return x.view_as(x)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

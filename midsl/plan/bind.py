@@ -310,10 +310,8 @@ def learned_from(*roots: ir.Node) -> Iterator[ir.Node]:
             inside = (node.data, node.model)
         elif isinstance(node, ir.Fit):
             inside = (node.loss, *node.reads)
-        for n in ir.walk(*inside):
-            if isinstance(n, ir.Data):
-                yield n
-        yield from learned_from(*(n for n in ir.walk(*inside) if n is not node))
+        yield from (n for n in ir.walk(*inside) if isinstance(n, ir.Data))
+        yield from learned_from(*inside)
 
 
 def check_bound(
@@ -330,5 +328,6 @@ def check_bound(
         MiError: what the files alone show to be wrong.
     """
     alone = check_source(source, FileFacts(), params, binder.trust, tests=tests, given=given).require()
-    binder.whole |= {n.digest for n in learned_from(*alone.roots)}
+    if binder.limit:
+        binder.whole |= {n.digest for n in learned_from(*alone.roots)}
     return check_source(source, binder, params, binder.trust, tests=tests, given=given)

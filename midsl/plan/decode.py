@@ -18,6 +18,7 @@ from torch import Tensor, fx
 
 from midsl.backends.eager import Counts
 from midsl.backends.rows import RowRun
+from midsl.backends.threads import threads_for
 from midsl.data.dataset import Part, Tokenizer
 from midsl.diagnostics.model import fail
 from midsl.graph.rules import MIXING
@@ -189,7 +190,9 @@ class Decoder:
         for step in range(self.steps):
             if not bool(live.any()):
                 return
-            logits = step_of(lengths + emitted - 1, live, step == 0)
+            wide = tokens.shape[1] if self.why_whole or step == 0 else 1
+            with threads_for(self.lowered.count(len(tokens), 1, wide).flops), torch.no_grad():
+                logits = step_of(lengths + emitted - 1, live, step == 0)
             found = scores(logits, self.options, examples, step)
             chosen = (found == found.amax(1, keepdim=True)).to(torch.int64).argmax(1)  # ties to the lowest
             at = live.nonzero().flatten()

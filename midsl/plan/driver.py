@@ -50,7 +50,7 @@ from midsl.plan.viewed import Viewed, viewed
 from midsl.sema.check import read_source
 from midsl.sema.stdfiles import is_std
 from midsl.show.progress import progress
-from midsl.source import SourceFile
+from midsl.source import SourceFile, Span
 from midsl.store.rows import CellRow, CheckRow, LossRow, ResultTable
 from midsl.workdir import working_in
 
@@ -304,9 +304,14 @@ class Execution:
         began, cpu = time.perf_counter(), time.process_time()
         done = Totals()
         rows = session.bound.part(step.rollout.room)
-        with progress(step.name, len(rows) * step.rollout.room.data.steps) as advance:
-            for n in roll(session, step, done):
-                advance(n, "")
+        try:
+            with progress(step.name, len(rows) * step.rollout.room.data.steps) as advance:
+                for n in roll(session, step, done):
+                    advance(n, "")
+        except (MemoryError, RuntimeError) as err:
+            if not out_of_memory(err):
+                raise
+            raise _out_of_memory(f"the rollout {step.name}", step.rollout.span, err) from None
         emitted = session.written.rows[step.rollout.digest].columns["emitted"].values
         self.predicted.add(predict(session, step, np.asarray(emitted, np.int64)))
         self.totals.add(done)
@@ -326,7 +331,7 @@ class Execution:
         except (MemoryError, RuntimeError) as err:
             if not out_of_memory(err):
                 raise
-            raise _out_of_memory(step, err) from None
+            raise _out_of_memory(f"the run {step.name}", step.run.span, err) from None
         self.totals.add(done)
         return self._cell(step, step.run.digest, began, cpu, done)
 
@@ -352,11 +357,11 @@ class Execution:
         )
 
 
-def _out_of_memory(step: RunStep, err: BaseException) -> MiError:
+def _out_of_memory(where: str, span: Span, err: BaseException) -> MiError:
     return fail(
         "MI0702",
-        f"memory ran out in the run {step.name}",
-        step.run.span,
+        f"memory ran out in {where}",
+        span,
         label=str(err).splitlines()[0][:120] if str(err) else "no memory is left",
         help="set MIDSL_MEMORY to fewer bytes than there are, so that chunks are smaller",
         exit_code=4,

@@ -88,7 +88,7 @@ class Executor:
                 for digest, value in self._collect(step, captured, chunk, piece, also):
                     kept[digest].put(value, piece)
             for counts in spent:
-                self.session.add(totals, p, counts)
+                totals.add_counts(counts, p.blocks, p.length)
             fired.update(done)
             before = piece
 

@@ -187,6 +187,7 @@ def explain(compiled: Compiled, kept: Mapping[str, str] | None = None) -> Explan
             most.add(x.counts)
             least.add(x.least or x.counts)
     calls = sum(map(session.calls, compiled.plan.runs))
+    calls += sum(rollouts.calls(session, s) for s in compiled.plan.rolls)
     return Explanation(found, passes, totals(_naive(compiled)), most, least, calls)
 
 
@@ -272,6 +273,8 @@ def _run_reason(session: Session, step: RunStep) -> str:
         said.append("only the logits that are read")
     if step.grads:
         said.append("one backward pass")
+    if 0 < step.at_once < len(p.part) and session.together(step):
+        said.append(f"more than {step.at_once} rows at once, as {session.together(step)} needs")
     return "; ".join(said)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from midsl.diagnostics.model import Bag, MiError, fail
+from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
 from midsl.plan.bind import Binder
 from midsl.plan.train import Trainer
@@ -14,9 +14,7 @@ from midsl.sema.check import check_source, read_source
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.scope import Lazy
 from midsl.sema.values import ModelV, PoisonError, SiteV
-from midsl.source import SourceFile
-from midsl.syntax import ast
-from midsl.syntax.parse import parse
+from midsl.syntax.parse import parse_expression
 from midsl.workdir import working_in
 
 
@@ -52,15 +50,9 @@ def list_sites(spec: Path, expression: str, params: Mapping[str, str], trust: bo
 
 
 def _evaluate(expression: str, ctx: Any, scope: Any) -> Any:
-    text = f"language mi 1\nsite it = {expression}\n"
-    bag = Bag()
-    tree = parse(SourceFile("<command line>", text), bag)
-    if tree is None or bag.errors:
-        raise MiError(*bag.errors)
-    binding = tree.decls[0]
-    assert isinstance(binding, ast.Binding)
+    tree = parse_expression(expression, "<command line>")
     try:
-        return Elaborator(ctx).eval(binding.value, scope)
+        return Elaborator(ctx).eval(tree, scope)
     except PoisonError:
         raise MiError(*ctx.bag.errors) from None
 

@@ -29,7 +29,7 @@ from midsl.sema.given import Given
 from midsl.sema.values import DataV, PartV, PoisonError, Value
 from midsl.source import SourceFile
 from midsl.syntax import ast
-from midsl.syntax.parse import parse
+from midsl.syntax.parse import parse, parse_expression
 
 IT = "it"
 """What the value is saved as."""
@@ -170,17 +170,6 @@ def _by_itself(
         return Elaborator(checked.ctx).eval(tree, checked.module.scope)
     except (MiError, PoisonError):
         return None
-
-
-def parse_expression(expression: str) -> ast.Expr:
-    """An expression by itself; MiError with what is wrong with it as syntax."""
-    bag = Bag()
-    tree = parse(SourceFile("<expression>", f"language mi 1\nlet {IT} = {expression}\n"), bag)
-    if tree is None or bag.errors:
-        raise MiError(*bag.errors)
-    if len(tree.decls) != 1 or not isinstance(tree.decls[0], ast.Binding):
-        raise fail("MI0101", "this is more than one expression", help="give one: `mean(r[z], over: batch)`")
-    return tree.decls[0].value
 
 
 def value_json(done: Looked) -> dict[str, Any]:

@@ -65,6 +65,20 @@ class Budget:
             )
         return max(1, min(int(fits), MAX_ROW_TOKENS // max(1, length) or 1))
 
+    def together(self, rows: int, available: int, span: Span, what: str) -> int:
+        """Rows that must go together: all of them, or a refusal (MI0602, exit code 4)."""
+        need = self.base + self.per_row * rows
+        if need > available:
+            raise fail(
+                "MI0602",
+                f"{what} over {rows} rows needs {human(need)}",
+                span,
+                label="all rows at once",
+                help=f"about {max(0, available - self.base) // max(1, self.per_row)} rows would fit",
+                exit_code=4,
+            )
+        return rows
+
 
 def out_of_memory(err: BaseException) -> bool:
     """Whether an exception says that memory ran out; PyTorch says so of a CPU in words only."""

@@ -175,7 +175,7 @@ def _print(
 def beside(execution: Execution, explained: Explanation) -> str:
     """What was predicted and what was done, in a line."""
     done, said = execution.totals, explained.optimised
-    ran = sum(c.seconds for s in execution.stages for c in s.cells if c.kind == "run")
+    ran = sum(c.seconds for s in execution.stages for c in s.cells if c.kind in ("run", "roll"))
     least = f"{si(explained.least.flops)}.." if explained.least.flops != said.flops else ""
     about = shown(explained.seconds)
     return (

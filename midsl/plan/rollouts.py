@@ -13,7 +13,7 @@ from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.passes.chunk import crosses_rows
 from midsl.plan.decode import Decoder
-from midsl.plan.memory import Budget, human
+from midsl.plan.memory import Budget
 from midsl.plan.session import Session
 from midsl.plan.steps import RollStep
 from midsl.plan.totals import Totals
@@ -59,20 +59,12 @@ def groups(session: Session, made: Decoder, at_once: int = 0) -> list[slice]:
     kept = 0 if made.why_whole else sum(made.rowed.runner.bytes_kept(n) for n in made.kept) * width
     each = max(kept, made.lowered.count(1, 1, width).peak_bytes)
     room = int(session.available * SHARE)
-    fits = Budget(0, each).rows(room, width, made.rollout.span, "the rollout")
+    budget = Budget(0, each)
+    fits = budget.rows(room, width, made.rollout.span, "the rollout")
     fits = min(fits, at_once or fits)
     run = ir.Forward(made.rollout.model, made.rollout.room, made.rollout.edits)  # type: ignore[arg-type]
     if fits < rows and crosses_rows(run):
-        if each * rows > room:
-            raise fail(
-                "MI0602",
-                f"an edit across the batch over {rows} rows needs {human(each * rows)}",
-                made.rollout.span,
-                label="all rows at once",
-                help=f"about {room // each} rows would fit",
-                exit_code=4,
-            )
-        fits = rows
+        fits = budget.together(rows, room, made.rollout.span, "an edit across the batch")
     return [slice(i, min(i + fits, rows)) for i in range(0, rows, fits)]
 
 
@@ -91,6 +83,12 @@ def least(session: Session, step: RollStep) -> Totals:
     if made.tokenizer is None:
         return predict(session, step)
     return predict(session, step, np.ones(len(made.room), np.int64))
+
+
+def calls(session: Session, step: RollStep) -> int:
+    """How many operations a rollout calls, about and at most."""
+    made = decoder(session, step)
+    return made.steps * len(made.lowered.runner.nodes) * len(groups(session, made, step.at_once))
 
 
 def roll(session: Session, step: RollStep, done: Totals) -> Iterator[int]:
@@ -114,9 +112,4 @@ def roll(session: Session, step: RollStep, done: Totals) -> Iterator[int]:
 
 def _add(session: Session, totals: Totals, made: Decoder, counts: Counts) -> None:
     width = made.room.tokens.shape[1]
-    whole = session.whole_blocks(made.mg, made.rollout.model, width)
-    totals.flops += counts.flops
-    totals.peak_bytes = max(totals.peak_bytes, counts.peak_bytes)
-    for block, flops in counts.by_block.items():
-        if whole.get(block):
-            totals.layer_tokens += flops / whole[block] * width
+    totals.add_counts(counts, session.whole_blocks(made.mg, made.rollout.model, width), width)

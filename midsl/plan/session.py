@@ -282,23 +282,16 @@ class Session:
             room, length, step.run.span, f"the run `{step.name or step.run.data.side or 'base'}`"
         )
         fits = min(fits, step.at_once or fits)
-        together = (
-            "a gradient" if step.grads else "an edit across the batch" if crosses_rows(step.run) else ""
-        )
+        together = self.together(step)
         at_once = rows if together else rows * lanes if not step.chunk else 0
         if fits < at_once:
-            if budget.base + per_row * at_once > room:
-                raise fail(
-                    "MI0602",
-                    f"{together or 'a run in one piece'} over {at_once} rows needs "
-                    f"{human(budget.base + per_row * at_once)}",
-                    step.run.span,
-                    label="all rows at once",
-                    help=f"about {max(0, room - budget.base) // per_row} rows would fit",
-                    exit_code=4,
-                )
-            fits = at_once
+            return budget.together(at_once, room, step.run.span, together or "a run in one piece")
         return fits
+
+    @staticmethod
+    def together(step: RunStep) -> str:
+        """What makes all rows of a run go at once, also where a spec asks for fewer; "" if nothing does."""
+        return "a gradient" if step.grads else "an edit across the batch" if crosses_rows(step.run) else ""
 
     def _kept_bytes(self, step: RunStep) -> int:
         """Bytes of the values that this step leaves behind."""
@@ -382,7 +375,7 @@ class Session:
         p = self.prepare(step)
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
         for counts in costs(p.pieces, p.part):
-            self.add(totals, p, counts)
+            totals.add_counts(counts, p.blocks, p.length)
         totals.peak_bytes += held_bytes(p)
         totals.flops += self.projection_flops(step, p)
         totals.bytes = self._left_behind(step)
@@ -412,14 +405,6 @@ class Session:
         """Bytes of the values that a run leaves."""
         part = self.bound.part(step.run.data)
         return sum(self.sizing.kept_elements(n, part) * 4 for n in [*step.outputs, *step.grads])
-
-    def add(self, totals: Totals, p: Prepared, counts: Counts) -> None:
-        totals.flops += counts.flops
-        totals.peak_bytes = max(totals.peak_bytes, counts.peak_bytes)
-        for block, flops in counts.by_block.items():
-            whole = p.blocks.get(block, 0)
-            if whole:
-                totals.layer_tokens += flops / whole * p.length
 
     def projection_flops(self, step: RunStep, p: Prepared) -> int:
         """FLOPs of the logits that are projected one by one."""

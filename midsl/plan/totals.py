@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from midsl.backends.eager import Counts
 
 
 @dataclass
@@ -23,6 +26,14 @@ class Totals:
         self.flops += other.flops
         self.bytes += other.bytes
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
+
+    def add_counts(self, counts: Counts, blocks: Mapping[int, int], length: int) -> None:
+        """Add what a run on rows of `length` tokens counted; `blocks`: FLOPs of each block on a whole row."""
+        self.flops += counts.flops
+        self.peak_bytes = max(self.peak_bytes, counts.peak_bytes)
+        for block, flops in counts.by_block.items():
+            if blocks.get(block):
+                self.layer_tokens += flops / blocks[block] * length
 
     def as_dict(self) -> dict[str, int | float]:
         return {

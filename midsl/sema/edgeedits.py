@@ -184,14 +184,7 @@ def _change(
         new = _added(value, site, e.ctx, span)
     else:
         new = tensors.as_tensor(value, span)
-    runs.check_fit(new, old.type, span)
-    if new.type.kind == "bool":
-        raise fail(
-            "MI0408",
-            "a truth value cannot be written to an edge",
-            span,
-            help="make it a number: `where(x, 1.0, 0.0)`",
-        )
+    runs.check_fit(new, old.type, span, "an edge")
     change = tensors.apply("sub", (new, old), span)
     for name, other in names.items():
         axis = change.type.axis(name)

@@ -254,16 +254,9 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
         )
     else:
         tensor = as_tensor(value, template.value.span)
-    check_fit(tensor, t, template.value.span)
+    check_fit(tensor, t, template.value.span, "a site")
     if "layer" in target.stars:
         check_layerwise(tensor.node, template.value.span)
-    if tensor.type.kind == "bool":
-        raise fail(
-            "MI0408",
-            "a truth value cannot be written to a site",
-            template.value.span,
-            help="make it a number: `where(x, 1.0, 0.0)`",
-        )
     absolute = not any(isinstance(n, ir.Self) for n in _own(tensor.node))
     return ir.Edit(site, tensor.node, absolute, type=EDIT, span=template.span)
 
@@ -288,8 +281,15 @@ def _own(node: ir.Node):  # type: ignore[no-untyped-def]
             yield from _own(child)
 
 
-def check_fit(value: TensorV, slot: TensorType, span: Span) -> None:
-    """The value's axes must be the slot's, or those of sweeps (MI0408, MI0304)."""
+def check_fit(value: TensorV, slot: TensorType, span: Span, what: str) -> None:
+    """What is written to `what`: a number along the axes of the slot, or of sweeps (MI0408, MI0304)."""
+    if value.type.kind == "bool":
+        raise fail(
+            "MI0408",
+            f"a truth value cannot be written to {what}",
+            span,
+            help="make it a number: `where(x, 1.0, 0.0)`",
+        )
     swept = {a for s in ir.sweeps_of(value.node) for a in s.axes}
     for axis in value.type.axes:
         own = slot.axis(axis.name)

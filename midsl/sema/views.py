@@ -191,14 +191,7 @@ def _value(e: Elaborator, template: EditTemplate, view: ViewV, here: TensorV, ru
         tensor = read_view(value, view, span, e.ctx)
     else:
         tensor = tensors.as_tensor(value, span)
-    runs.check_fit(tensor, here.type, span)
-    if tensor.type.kind == "bool":
-        raise fail(
-            "MI0408",
-            "a truth value cannot be written to a code",
-            span,
-            help="make it a number: `where(x, 1.0, 0.0)`",
-        )
+    runs.check_fit(tensor, here.type, span, "a code")
     return tensor
 
 

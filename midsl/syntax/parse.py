@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from itertools import pairwise
 
-from midsl.diagnostics.model import Bag, Diagnostic, Fix, Label
+from midsl.diagnostics.model import Bag, Diagnostic, Fix, Label, MiError, fail
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.build import AstBuilder
@@ -39,6 +39,21 @@ def parse(source: SourceFile, bag: Bag) -> ast.Module | None:
         The module, without the statements that hold an error; None if nothing could be made of it.
     """
     return _Parser(source, bag).run()
+
+
+def parse_expression(expression: str, name: str = "<expression>") -> ast.Expr:
+    """An expression by itself; `name` is what messages call its text.
+
+    Raises:
+        MiError: with what is wrong with it as syntax, and MI0101 for more than one expression.
+    """
+    bag = Bag()
+    tree = parse(SourceFile(name, f"language mi 1\nlet it = {expression}\n"), bag)
+    if tree is None or bag.errors:
+        raise MiError(*bag.errors)
+    if len(tree.decls) != 1 or not isinstance(tree.decls[0], ast.Binding):
+        raise fail("MI0101", "this is more than one expression", help="give one: `mean(r[z], over: batch)`")
+    return tree.decls[0].value
 
 
 _OPENERS = STATEMENTS | DECLARATIONS - {"fn"}
