@@ -34,11 +34,18 @@ class Top(Node):
     """A computed domain, which ends a stage: the `k` largest entries of `score`, highest first, ties to the
     lowest coordinates; without `k` those entries of a Bool `score` that are true, in its order.
 
-    The coordinates of a point are those of `score`'s axes.
+    The coordinates of a point are those of `score`'s axes: first of those that are named in `first`, in their
+    order, then of the others. With `k`, it is so many for each place along the `first` ones.
     """
 
     score: Node
     k: int | None
+    first: tuple[str, ...] = ()
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The names of the score's axes, as coordinates stand."""
+        return self.first + tuple(n for n in self.score.tensor_type.names if n not in self.first)
 
 
 @dataclass(frozen=True, eq=False)

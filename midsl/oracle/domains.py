@@ -93,7 +93,8 @@ class Domains:
         columns, scores = self.table(domain.score, sweeps)
         own = {(axis_of(s, i).name, c) for s in sweeps for i, c in enumerate(s.columns)}
         # coordinates stand in the order of the score's axes, whatever the order of the table
-        names = [c for a in domain.score.tensor_type.names for c in columns if (a, c) in own or a == c]
+        names = [c for a in domain.order for c in columns if (a, c) in own or a == c]
+        outer = sum((a, c) in own or a == c for a in domain.first for c in columns)
         coords = zip(*(columns[n] for n in names), strict=True)
         known = {c: s for c, s in zip(coords, scores.tolist(), strict=True) if s == s}
         if domain.k is None:  # all at which it is true
@@ -101,12 +102,19 @@ class Domains:
             if given is not None and set(map(tuple, given)) != set(held):
                 raise fail("MI0704", "the plan's choice is not where the condition holds", domain.span)
             return held if given is None else given
-        best = sorted(known, key=lambda c: (-known[c], c))[: domain.k]
+        places = dict.fromkeys(c[:outer] for c in known)
+        best = [
+            b
+            for p in places
+            for b in sorted((c for c in known if c[:outer] == p), key=lambda c: (-known[c], c))[: domain.k]
+        ]
         if given is None:
             return best
         slack = self.tolerance * max((abs(s) for s in known.values()), default=0.0)
-        short = [known[b] - known.get(tuple(c), -np.inf) for b, c in zip(best, given, strict=False)]
-        if not len(given) == len(set(given)) == len(best) or any(s > slack for s in short):
+        pairs = list(zip(best, given, strict=False))
+        short = [known[b] - known.get(tuple(c), -np.inf) for b, c in pairs]
+        misplaced = any(b[:outer] != tuple(c)[:outer] for b, c in pairs)
+        if misplaced or not len(given) == len(set(given)) == len(best) or any(s > slack for s in short):
             raise fail("MI0704", "the plan's choice is not the best one", domain.span)
         return given
 

@@ -22,7 +22,7 @@ def batch_sweeps(program: Program, facts: Facts, outcome: Outcome) -> Program:
                 points *= (
                     len(s.domain.points)
                     if isinstance(s.domain, ir.Points)
-                    else s.domain.k or 1
+                    else (s.axes[0].size or s.domain.k or 1)
                     if isinstance(s.domain, ir.Top)
                     else 1
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import torch
@@ -19,8 +20,8 @@ def choose_points(session: Session, sweep: ir.Sweep) -> None:
         MiError: MI0701 for a score that is no number, MI0402 where nothing is chosen (exit code 4).
     """
     assert isinstance(sweep.domain, ir.Top)
-    score, k = sweep.domain.score, sweep.domain.k
-    value = session.evaluator.grid(score).permute_to(score.tensor_type.names)
+    score, k, first = sweep.domain.score, sweep.domain.k, len(sweep.domain.first)
+    value = session.evaluator.grid(score).permute_to(sweep.domain.order)
     flat = value.data.reshape(-1)
     if k is None:
         chosen = flat.nonzero().reshape(-1).tolist()
@@ -43,7 +44,9 @@ def choose_points(session: Session, sweep: ir.Sweep) -> None:
                 exit_code=4,
                 help="guard what is ranked: `where(isfinite(x), x, 0.0)`",
             )
-        chosen = torch.sort(-flat, stable=True).indices[:k].tolist()
+        groups = flat.reshape(math.prod(value.data.shape[:first]), -1)
+        best = torch.sort(-groups, stable=True).indices[:, :k]
+        chosen = (best + torch.arange(len(groups))[:, None] * groups.shape[1]).reshape(-1).tolist()
     places = list(product(*(_coords(session, score, a, n) for a, n in value.sizes.items())))
     points = tuple(tuple(c for part in places[i] for c in part) for i in chosen)
     session.evaluator.domains.points[sweep.digest] = points

@@ -29,10 +29,12 @@ class Sizing:
         if self.evaluator.domains.known(sweep):
             return self.evaluator.domains.size(sweep)
         assert isinstance(sweep.domain, ir.Top)
-        total = 1
-        for a in sweep.domain.score.tensor_type.axes:
-            total *= a.size if a.size is not None else self.axis_size(sweep.domain.score, a.name)
-        return total if sweep.domain.k is None else min(sweep.domain.k, total)
+        score, first = sweep.domain.score, sweep.domain.first
+        places = ranked = 1
+        for a in score.tensor_type.axes:
+            size = a.size if a.size is not None else self.axis_size(score, a.name)
+            places, ranked = (places * size, ranked) if a.name in first else (places, ranked * size)
+        return places * (ranked if sweep.domain.k is None else min(sweep.domain.k, ranked))
 
     def axis_size(self, node: ir.Node, name: str) -> int:
         """The size of an axis, from the sweeps and the models under a node."""

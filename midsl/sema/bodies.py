@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis
 from midsl.sema.clauses import Clause, Swept
+from midsl.sema.dependent import Unit, alone, ranked, together, walked
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.kinds import one_behind_the_other
 from midsl.sema.modules import lazy_binding
@@ -26,7 +28,7 @@ class Names:
     """What a body binds: its bindings, reports and swept variables, each worked out when first used.
 
     `pins` are names that stand for something else here: a swept variable for one of its points (see
-    ``midsl.sema.unroll``), a binding for its control.
+    ``midsl.sema.unroll``), a binding for its control. `shared`: which variables may share a sweep, if known.
     """
 
     def __init__(
@@ -36,13 +38,16 @@ class Names:
         outer: Scope,
         body: tuple[ast.Stmt, ...],
         pins: Mapping[str, Value | Lazy] | None = None,
+        shared: Mapping[str, tuple[ast.SweepClause, ...]] | None = None,
     ) -> None:
         self.e, self.name, self.outer, self.body = e, name, outer, body
         self.pins = dict(pins or {})
+        self._shared = shared
         self.scope = outer.child({})
         self.order: list[str] = []
         self.swept: dict[str, Swept] = {}
-        self.clauses: dict[str, Clause] = {}
+        self.units: dict[str, Unit] = {}
+        self._resolved: dict[str, Swept | str | None] = {}
         self.points: dict[tuple[str, Coords], Names] = {}
         for stmt in body:
             try:
@@ -68,30 +73,35 @@ class Names:
         name = next((n for n, s in self.swept.items() if s.sweep == sweep), None)
         if name is None:
             raise asked  # a variable of somebody further out
-        clause = self.clauses[name]
-        if sweep != clause.sweep:
+        unit = self.units[name]
+        if sweep != unit.sweep:
             raise cannot_unroll(sweep, span, "`where` chooses its points")
-        if clause.kinds:
-            at = [self._at(sweep, (i,), name, k.value) for i, k in enumerate(clause.kinds)]
-            return one_behind_the_other([value(n) for n in at], clause.kinds, sweep, span)
-        if clause.pinned is None or len(clause.axes) != len(clause.columns):
+        kinds = unit.clauses[0].kinds
+        if kinds:
+            at = [self._at(sweep, (i,), {name: k.value}) for i, k in enumerate(kinds)]
+            return one_behind_the_other([value(n) for n in at], kinds, sweep, span)
+        if any(c.pinned is None for c in unit.clauses) or len(sweep.axes) not in (1, len(sweep.columns)):
             raise cannot_unroll(sweep, span)
-        if clause.points is None:
+        if unit.points is None:
             raise cannot_unroll(sweep, span, "its points are not known before the model is loaded")
         found = []
-        for point in clause.points:
+        for point in unit.points:
             self.e.ctx.spend(1, span)
-            found.append(value(self._at(sweep, point, name, clause.pinned(point))))
+            found.append(value(self._at(sweep, point, unit.pin(point))))
             if isinstance(found[-1], Poison):
                 raise PoisonError  # what is wrong at one point need not be said of all
-        return side_by_side(found, clause.axes, sweep, span)
+        return side_by_side(found, sweep.axes, sweep, span)
 
-    def _at(self, sweep: ir.Sweep, point: Coords, name: str, value: Value) -> Names:
-        """The names of the body where a swept variable stands for one thing."""
+    def _at(self, sweep: ir.Sweep, point: Coords, values: Mapping[str, Value]) -> Names:
+        """The names of the body where the variables of a sweep stand for one thing each."""
         if (sweep.digest, point) not in self.points:
-            pins = {**self.pins, name: value}
-            self.points[sweep.digest, point] = Names(self.e, self.name, self.outer, self.body, pins)
+            self.points[sweep.digest, point] = self._with(values)
         return self.points[sweep.digest, point]
+
+    def _with(self, values: Mapping[str, Value]) -> Names:
+        """The names of the body where some stand for something else."""
+        pins = {**self.pins, **values}
+        return Names(self.e, self.name, self.outer, self.body, pins, self._together)
 
     def _declare(self, stmt: ast.Stmt) -> None:
         if isinstance(stmt, ast.Binding) and stmt.role == "control":
@@ -101,12 +111,11 @@ class Names:
         elif isinstance(stmt, ast.Binding):
             self._name(stmt.name, self._binding(stmt), stmt)
         elif isinstance(stmt, ast.Sweep):
-            joint = self._joint(stmt, stmt.where) if stmt.where is not None else None
             for clause in stmt.clauses:
                 if clause.name in self.pins:
                     self.scope.names[clause.name] = self.pins[clause.name]
                 else:
-                    self._name(clause.name, self._clause(clause, joint), clause)
+                    self._name(clause.name, self._clause(clause), clause)
         elif isinstance(stmt, ast.Report) and stmt.value is not None:
             value = stmt.value
             self._name(stmt.name, Lazy(stmt.name, stmt.span, lambda: self.value(value), self.e.ctx), stmt)
@@ -126,42 +135,84 @@ class Names:
         assert value is not None
         return value
 
-    def _joint(self, stmt: ast.Sweep, where: ast.Expr) -> Callable[[], dict[str, Swept]]:
-        """The variables of a `sweep ... where`, worked out together once one of them is used."""
-        found: list[dict[str, Swept]] = []
+    @cached_property
+    def _together(self) -> Mapping[str, tuple[ast.SweepClause, ...]]:
+        return together(self.body) if self._shared is None else self._shared
 
-        def make() -> dict[str, Swept]:
-            if not found:
-                found.append({})  # who asks after a refusal hears no more of it
-                scope = self.scope.child({})
-                clauses = []
-                for c in stmt.clauses:
-                    clauses.append(elaborate_clause(self.e, c, scope))
-                    scope.names[c.name] = clauses[-1].alone.value
-                    self.clauses[c.name] = clauses[-1]
-                found[0] = joint_sweep(self.e, clauses, where, scope)
-            if not found[0]:
-                raise PoisonError
-            return found[0]
+    def _resolve(self, name: str) -> dict[str, Swept]:
+        """The swept variables that one may share its sweep with, worked out together."""
+        clauses = [c for c in self._together[name] if c.name not in self.pins]
+        units: list[Unit] = []
+        for clause in clauses:
+            units = self._unit(clause, units)
+        for u in units:
+            self.units |= dict.fromkeys((c.name for c in u.clauses), u)
+        found = {n: s for u in units for n, s in u.swept.items()}
+        for stmt in self.body:
+            if isinstance(stmt, ast.Sweep) and stmt.where is not None and stmt.clauses[0].name in found:
+                names = {c.name for c in stmt.clauses}
+                chosen = [u for u in units if names & {c.name for c in u.clauses}]
+                scope = self._with({n: s.value for n, s in found.items()}).scope
+                found |= joint_sweep(self.e, chosen, stmt.where, scope)
+        return found
 
-        return make
+    def _unit(self, clause: ast.SweepClause, units: list[Unit]) -> list[Unit]:
+        """Sweeps with one more variable: in one of its own, or part of those that decide what it walks."""
 
-    def _clause(self, clause: ast.SweepClause, joint: Callable[[], dict[str, Swept]] | None) -> Lazy:
-        def make() -> Value:
+        def at(pins: Mapping[str, Value]) -> Clause:
+            scope = self._with({**outer, **pins}).scope if outer else self.scope
+            return elaborate_clause(self.e, clause, scope)
+
+        outer = {n: v for u in units for n, v in u.values.items()}
+        span = clause.source.span
+        needed: list[Unit] = []
+        try:
+            made = at({})
+            free = ir.sweeps_of(made.domain)
+            needed = [u for u in units if u.sweep in free]
+            if not needed:
+                return [*units, alone(made)]
+            if isinstance(made.domain, ir.Top):
+                return [*(u for u in units if u not in needed), ranked(needed, made)]
+        except Unroll as err:
+            asked = err
+            needed = [u for u in units if u.sweep == asked.sweep]
+            if not needed:
+                raise
+        while True:
             try:
-                if joint is not None:
-                    swept = joint()[clause.name]
-                else:
-                    self.clauses[clause.name] = elaborate_clause(self.e, clause, self.scope)
-                    swept = self.clauses[clause.name].alone
+                unit = walked(needed, at, span)
             except Unroll as err:
+                asked = err
+                more = [u for u in units if u.sweep == asked.sweep and u not in needed]
+                if not more:
+                    raise
+                needed = [u for u in units if u in needed or u in more]
+                continue
+            return [*(u for u in units if u not in needed), unit]
+
+    def _clause(self, clause: ast.SweepClause) -> Lazy:
+        def make() -> Value:
+            if clause.name not in self._resolved:
+                group = [c.name for c in self._together[clause.name]]
+                self._resolved |= dict.fromkeys(group, clause.name)
+                try:
+                    self._resolved |= self._resolve(clause.name)
+                except Unroll as err:
+                    raise cannot_unroll(err.sweep, clause.source.span) from None
+                finally:  # who asks after a refusal hears no more of it
+                    self._resolved |= {n: None for n in group if isinstance(self._resolved[n], str)}
+            swept = self._resolved[clause.name]
+            if isinstance(swept, str):
                 raise fail(
-                    "MI0601",
-                    f"not implemented: a sweep over what `{err.sweep.name}` decides",
+                    "MI0211",
+                    f"`{clause.name}` is swept over what it decides itself",
                     clause.source.span,
-                    label=f"this is another range for each `{err.sweep.name}`",
-                    help="sweep over all of them, and say which with `where`: `where k < l`",
-                ) from None
+                    label=f"`{swept}` depends on it, and stands before it",
+                    help=f"sweep `{swept}` over something that is known before",
+                )
+            if swept is None:
+                raise PoisonError
             known = [s.sweep for s in self.swept.values()]
             taken = {a.name: n for n, s in self.swept.items() for a in s.sweep.axes}
             for axis in swept.sweep.axes if swept.sweep not in known else ():

@@ -24,6 +24,7 @@ from midsl.sema.algebra import (
 )
 from midsl.sema.arguments import Args
 from midsl.sema.controls import control
+from midsl.sema.dependent import own_names
 from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.edges import EdgesV, without
 from midsl.sema.fits import OPTIMISERS, fitted
@@ -240,8 +241,8 @@ def _top(name: str) -> Callable[..., Value]:
                 "MI0402", "`k` is at least 1", args.expr("k").span, help="write how many to keep: `k: 8`"
             )
         if name == "top_index":
-            over = args.axes("over") or x.type.names
-            if x.type.names != tuple(over):
+            over = args.axes("over") or own_names(x.node)
+            if own_names(x.node) != tuple(over):
                 raise fail(
                     "MI0301",
                     "`top_index` needs one axis",
@@ -250,7 +251,7 @@ def _top(name: str) -> Callable[..., Value]:
                     help="reduce the others first",
                 )
             return TopV(ir.Top(x.node, k, type=PlainType("Domain"), span=node.span), None)
-        if x.site is None or set(x.type.names) != set(x.site.stars):
+        if x.site is None or set(own_names(x.node)) != set(x.site.stars):
             raise fail(
                 "MI0301",
                 "`top_sites` ranks the members of one family",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ class Clause:
         value: the variable's value in a sweep whose columns from a given one on are this clause's.
         pinned: its value at one point, where it can stand for a literal.
         kinds: those of what it walks, if they are several: each is worked out by itself.
+        members: lists the points of a family.
     """
 
     name: str
@@ -46,6 +47,13 @@ class Clause:
     span: Span
     pinned: Callable[[tuple[ir.Scalar, ...]], Value] | None = None
     kinds: tuple[OfKind, ...] = ()
+    members: Callable[[], Sequence[tuple[ir.Scalar, ...]]] | None = None
+
+    def listed(self) -> Sequence[tuple[ir.Scalar, ...]] | None:
+        """The points, where they are known by now, also those of a family that is no block of axes."""
+        if self.kinds:
+            return None
+        return self.points if self.points is not None or self.members is None else self.members()
 
     @property
     def points(self) -> tuple[tuple[ir.Scalar, ...], ...] | None:

@@ -12,7 +12,6 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.facts import Facts
-from midsl.sema.lints.view import walk
 from midsl.sema.values import ColumnV, DataV, ModelV, PartV, Value
 from midsl.source import NO_SPAN, SourceFile, Span
 from midsl.syntax import ast
@@ -79,7 +78,7 @@ class Context:
         source = call.span.source
         order = self._call_sites.get(source)
         if order is None:
-            calls = (n for n in walk(self.trees[source]) if isinstance(n, ast.Call))
+            calls = (n for n in ast.walk(self.trees[source]) if isinstance(n, ast.Call))
             drawing = (c for c in calls if isinstance(c.func, ast.Name) and c.func.id in names)
             starts = sorted(c.span.start for c in drawing)
             order = self._call_sites[source] = {s: i for i, s in enumerate(starts)}

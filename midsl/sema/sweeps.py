@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
-from midsl.sema.clauses import DOMAIN, SWEEP, Clause, Swept, coord
+from midsl.sema.clauses import DOMAIN, Clause, Swept, coord
 from midsl.sema.comprehend import members
+from midsl.sema.dependent import Unit, joint, never, own_names
 from midsl.sema.edges import EdgesV
 from midsl.sema.expected import need_bool
 from midsl.sema.kinds import OfKind, kind_sweep, union_clause
@@ -76,19 +77,18 @@ def elaborate_clause(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Cl
     )
 
 
-def joint_sweep(e: Elaborator, clauses: Sequence[Clause], where: ast.Expr, scope: Scope) -> dict[str, Swept]:
-    """The variables of clauses at the points where a condition holds: one sweep for those that it names.
+def joint_sweep(e: Elaborator, units: Sequence[Unit], where: ast.Expr, scope: Scope) -> dict[str, Swept]:
+    """The variables of sweeps at the points where a condition holds: one sweep for those that it names.
 
     `scope` has each of them swept on its own. The condition may be known now (`i < j`), or take runs: then
     the points are chosen while running.
     """
-    variables = {c.name: c.alone for c in clauses}
     condition = as_tensor(e.eval(where, scope), where.span)
     need_bool(condition, where.span, "`where` is a truth value", "i < j")
     free = ir.sweeps_of(condition.node)
-    named = [c for c in clauses if variables[c.name].sweep in free]
-    own = {a for c in named for a in c.axes}
-    left = [a for a in condition.type.axes if a not in own]
+    named = [u for u in units if u.sweep in free]
+    order = tuple(a.name for u in named for a in u.sweep.axes)
+    left = [a for a in condition.type.names if a not in order]
     if left or not named:
         names = ", ".join(f"`{a}`" for a in left)
         raise fail(
@@ -98,32 +98,9 @@ def joint_sweep(e: Elaborator, clauses: Sequence[Clause], where: ast.Expr, scope
             label=f"this has one for each {names}" if left else "this is the same for all points",
             help=f"reduce it: `mean(x, over: {left[0]})`" if left else "name a swept variable in it",
         )
-    joint = "_".join(c.name for c in named)
-    columns = tuple(n for c in named for n in c.columns)
-    domain = ir.Top(_in_order(condition, named).node, None, type=DOMAIN, span=where.span)
-    sweep = ir.Sweep(joint, columns, (Axis(joint, f"sweep:{joint}"),), domain, type=SWEEP, span=where.span)
-    found: dict[str, Swept] = {}
-    at = 0
-    for c in clauses:
-        if c in named:
-            found[c.name] = Swept(sweep, c.value(sweep, at))
-            at += len(c.columns)
-        else:
-            found[c.name] = variables[c.name]
-    return found
-
-
-def _in_order(condition: TensorV, clauses: Sequence[Clause]) -> TensorV:
-    """The condition with its axes in the order of the clauses, which is that of a point's coordinates."""
-    order = tuple(a.name for c in clauses for a in c.axes)
-    if condition.type.names == order:
-        return condition
-    span = condition.node.span
-    here = [TensorV(coord(c.sweep, 0, "int", span)) for c in clauses]
-    every = [apply("eq", (x, x), span, kind="bool") for x in here]
-    for x in (*every[1:], condition):
-        every[0] = apply("and", (every[0], x), span, kind="bool")
-    return every[0]
+    domain = ir.Top(condition.node, None, order, type=DOMAIN, span=where.span)
+    chosen = Unit(tuple(c for u in named for c in u.clauses), joint(named, (), domain, None), None, never)
+    return {n: s for u in (*(u for u in units if u not in named), chosen) for n, s in u.swept.items()}
 
 
 def _named(site: ir.Site) -> list[str]:
@@ -184,7 +161,10 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Cl
         where = dict(zip(names, point, strict=True))
         return at_member(lambda a, i: ir.Const(where[a], span=span) if a in where else i)
 
-    return Clause(name, columns, axes, domain, member, span, pinned)
+    def listed() -> list[tuple[ir.Scalar, ...]]:
+        return [p for m in members for p in _points(m, span)]
+
+    return Clause(name, columns, axes, domain, member, span, pinned, members=listed)
 
 
 def _kind_of(value: SiteV) -> tuple[object, ...]:
@@ -344,7 +324,7 @@ def _codes(name: str, prefix: str, view: ViewV, span: Span) -> Clause:
 def _computed(name: str, prefix: str, top: TopV, span: Span) -> Clause:
     axes = (Axis(prefix + name, f"sweep:{name}", top.node.k),)
     found = top.site
-    score = top.node.score.tensor_type.names
+    score = own_names(top.node.score)
 
     def value(sweep: ir.Sweep, at: int) -> Value:
         if found is None:

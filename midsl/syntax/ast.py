@@ -6,7 +6,8 @@ can be asked directly. Tuples, never lists. Documentation comments (``##``) hang
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from midsl.source import NO_SPAN, SourceFile, Span
@@ -405,3 +406,27 @@ class Module(Node):
     imports: tuple[Import, ...]
     decls: tuple[Decl, ...]
     broken: frozenset[str] = field(default=frozenset(), compare=False)
+
+
+def walk(node: object) -> Iterator[Node]:
+    """Every node below (and with) one, parents first; tuples are walked through."""
+    todo = [node]
+    while todo:
+        here = todo.pop()
+        if isinstance(here, Node):
+            yield here
+            todo.extend([getattr(here, name) for name in _parts(type(here))])
+        elif isinstance(here, tuple):
+            todo.extend(here[::-1])
+
+
+_PARTS: dict[type, tuple[str, ...]] = {}
+
+
+def _parts(kind: type[Node]) -> tuple[str, ...]:
+    """The fields of a class of nodes that may hold nodes, the last one first."""
+    known = _PARTS.get(kind)
+    if known is None:
+        names = [f.name for f in fields(kind) if f.name not in ("span", "name_span", "docs")]
+        known = _PARTS[kind] = tuple(reversed(names))
+    return known

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from midsl.sema.lints.view import Finding, View, argument, overlap, path, walk
+from midsl.sema.lints.view import Finding, View, argument, overlap, path
 from midsl.syntax import ast
 
 
@@ -13,7 +13,7 @@ def find(view: View) -> Iterator[Finding]:
     fitted = {b.name: on for b in view.bindings if (on := _rows(b.value))}
     for body in view.bodies:
         for run in body.runs:
-            used = {n.id for n in walk(run) if isinstance(n, ast.Name)} & set(fitted)
+            used = {n.id for n in ast.walk(run) if isinstance(n, ast.Name)} & set(fitted)
             for name in sorted(used):
                 if overlap(path(run.data), fitted[name]):
                     rows = ".".join(path(run.data))

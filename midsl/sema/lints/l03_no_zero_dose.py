@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from midsl.sema.lints.view import Finding, View, is_zero, walk
+from midsl.sema.lints.view import Finding, View, is_zero
 from midsl.syntax import ast
 
 
@@ -12,12 +12,12 @@ def find(view: View) -> Iterator[Finding]:
     """Edits `self + dose * ...` whose dose is swept over a list without 0."""
     for body in view.bodies:
         for _, edit in body.edits:
-            for node in walk(edit.value):
+            for node in ast.walk(edit.value):
                 if not isinstance(node, ast.Binary) or node.op not in ("+", "-"):
                     continue
                 if not isinstance(node.left, ast.SelfRef):
                     continue
-                for name in walk(node.right):
+                for name in ast.walk(node.right):
                     clause = body.clauses.get(name.id) if isinstance(name, ast.Name) else None
                     doses = clause.source if clause is not None else None
                     if (

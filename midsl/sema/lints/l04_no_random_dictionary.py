@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from midsl.sema.lints.view import Finding, View, callee, walk
+from midsl.sema.lints.view import Finding, View, callee
 from midsl.syntax import ast
 
 
@@ -20,7 +20,7 @@ def find(view: View) -> Iterator[Finding]:
             continue
         reports = [r for body in view.bodies for r in body.all(ast.Report)]
         bodies = [n for body in view.bodies for r in body.all(ast.Report) for n in body.reach(r)]
-        if reports and any(isinstance(n, ast.Name) and n.id == b.name for n in walk(tuple(bodies))):
+        if reports and any(isinstance(n, ast.Name) and n.id == b.name for n in ast.walk(tuple(bodies))):
             yield Finding(
                 f"scores of `{b.name}` stand alone",
                 b.name_span,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from midsl.sema.lints.view import Finding, View, argument, overlap, path, walk
+from midsl.sema.lints.view import Finding, View, argument, overlap, path
 from midsl.syntax import ast
 
 
@@ -17,7 +17,7 @@ def find(view: View) -> Iterator[Finding]:
             found[b.name] = rows
     for body in view.bodies:
         for run in body.runs:
-            names = {n.id for n in walk(run.edits) if isinstance(n, ast.Name)} & set(found)
+            names = {n.id for n in ast.walk(run.edits) if isinstance(n, ast.Name)} & set(found)
             for name in sorted(names):
                 if any(overlap(path(run.data), rows) for rows in found[name]):
                     yield Finding(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from midsl.sema.lints.view import Finding, View, walk
+from midsl.sema.lints.view import Finding, View
 from midsl.syntax import ast
 
 
 def find(view: View) -> Iterator[Finding]:
     """Reports that divide by a name of which no `expect` of the experiment says anything."""
     for body in view.bodies:
-        claimed = {n.id for e in body.all(ast.Expect) for n in walk(e) if isinstance(n, ast.Name)}
+        claimed = {n.id for e in body.all(ast.Expect) for n in ast.walk(e) if isinstance(n, ast.Name)}
         for report in body.all(ast.Report):
             assert isinstance(report, ast.Report)
             value = report.value

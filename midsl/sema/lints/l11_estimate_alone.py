@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from midsl.sema.lints.unfold import name_of
-from midsl.sema.lints.view import Finding, View, callee, walk
+from midsl.sema.lints.view import Finding, View, callee
 from midsl.syntax import ast
 
 
@@ -30,4 +30,4 @@ def _takes_gradient(node: ast.Node, view: View) -> bool:
     if callee(node) == "grad":
         return True
     fn = view.functions.get(name_of(node.func)) if isinstance(node, ast.Call) else None
-    return fn is not None and any(callee(n) == "grad" for n in walk(fn))
+    return fn is not None and any(callee(n) == "grad" for n in ast.walk(fn))

@@ -7,7 +7,7 @@ whose running is refused today, and what they ask ("is there a zero among the do
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from midsl.sema.lints.unfold import edits_of
@@ -23,30 +23,6 @@ class Finding:
     span: Span
     label: str
     help: str
-
-
-def walk(node: object) -> Iterator[ast.Node]:
-    """Every node below (and with) one, parents first; tuples are walked through."""
-    todo = [node]
-    while todo:
-        here = todo.pop()
-        if isinstance(here, ast.Node):
-            yield here
-            todo.extend([getattr(here, name) for name in _parts(type(here))])
-        elif isinstance(here, tuple):
-            todo.extend(here[::-1])
-
-
-_PARTS: dict[type, tuple[str, ...]] = {}
-
-
-def _parts(kind: type[ast.Node]) -> tuple[str, ...]:
-    """The fields of a class of nodes that may hold nodes, the last one first."""
-    known = _PARTS.get(kind)
-    if known is None:
-        names = [f.name for f in fields(kind) if f.name not in ("span", "name_span", "docs")]
-        known = _PARTS[kind] = tuple(reversed(names))
-    return known
 
 
 def callee(expr: ast.Node | None) -> str:
@@ -99,7 +75,7 @@ class Body:
 
     @cached_property
     def nodes(self) -> tuple[ast.Node, ...]:
-        return tuple(walk(self.decl))
+        return tuple(ast.walk(self.decl))
 
     def all(self, kind: type[ast.Node]) -> list[ast.Node]:
         """Its nodes of a class, in order."""
@@ -129,7 +105,7 @@ class Body:
         seen: set[str] = set()
         todo = [expr]
         while todo:
-            for node in walk(todo.pop()):
+            for node in ast.walk(todo.pop()):
                 yield node
                 if isinstance(node, ast.Name) and node.id in self.bound and node.id not in seen:
                     seen.add(node.id)
@@ -160,7 +136,7 @@ class View:
 
     @cached_property
     def nodes(self) -> tuple[ast.Node, ...]:
-        return tuple(walk(self.module))
+        return tuple(ast.walk(self.module))
 
     @cached_property
     def has_control(self) -> bool:
