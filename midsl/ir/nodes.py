@@ -322,6 +322,8 @@ class Pullback(Node):
 class Apply(Node):
     """An operation of ``midsl.ops`` over its arguments; axes combine by name.
 
+    `lay_out` goes over the axis of a sweep as a reduction does, and binds it.
+
     `op` is the operation's registered name, `attrs` its static arguments (axis names, numbers).
     """
 
@@ -411,6 +413,8 @@ def _sweeps_of(node: Node) -> tuple[Sweep, ...]:
     elif isinstance(node, Reduce):
         gone = {(a.name, a.owner) for a in node.axes}
         found = {d: s for d, s in found.items() if not all((a.name, a.owner) in gone for a in s.axes)}
+    elif isinstance(node, Apply) and node.op == "lay_out":
+        found = {d: s for d, s in found.items() if not all(a.name in node.over for a in s.axes)}
     result = tuple(found.values())
     _SWEEPS[node.digest] = result
     return result

@@ -23,6 +23,7 @@ RECIPE = 2
 
 _DESCRIBERS = {
     "midsl.models.toy:toy": ("midsl.models.toy", "describe_toy"),
+    "midsl.models.compiled.load:compiled": ("midsl.models.compiled.load", "describe_compiled"),
     "midsl.models.llama2c:llama2c": ("midsl.models.llama2c", "describe_llama2c"),
     "midsl.models.state_dict:state_dict": ("midsl.models.state_dict", "describe_state_dict"),
     "midsl.models.hf:hf": ("midsl.models.hf_files", "describe_hf"),
@@ -51,6 +52,8 @@ class Facts:
     config: dict[str, Json]
     sizes: dict[str, int]
     packages: tuple[str, ...] = ("torch",)
+    circuit: tuple[str, ...] = ()
+    """The edges by which the model does what it does, where that is known: of a compiled program."""
 
     @cached_property
     def key(self) -> str:

@@ -54,6 +54,15 @@ def _one(over: Over) -> str:
     return names[0]
 
 
+@op("lay_out")
+def lay_out(x: NT, over: Over, places: Sequence[int], axes: Sequence[str], shape: Sequence[int]) -> NT:
+    """The entries along an axis, put on a grid: `places` says which stands where, row-major, and -1 is 0."""
+    data, rest = to_last(x, over)
+    at = torch.tensor(places, dtype=torch.int64, device=data.device)
+    found = torch.where(at < 0, 0.0, as_float(data)[..., at.clamp(min=0)])
+    return NT(found.reshape((*data.shape[:-1], *shape)), (*rest, *axes))
+
+
 @op("put")
 def put(x: NT, index: NT, value: NT, over: Over) -> NT:
     """The values with one of them along the axis replaced: the one at `index`, which has none of it.

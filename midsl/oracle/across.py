@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def swept_axis(node: ir.Apply) -> tuple[ir.Sweep, int] | None:
     """The sweep, and which of its columns, that an operation goes along; None for an axis of values."""
     owners = {a.owner for c in node.args for a in c.tensor_type.axes if a.name in node.over}
-    for sweep in ir.sweeps_of(node):
+    for sweep in dict.fromkeys(s for c in node.args for s in ir.sweeps_of(c)):
         for i in range(len(sweep.columns)):
             axis = axis_of(sweep, i)
             if axis.name in node.over and axis.owner in owners:

@@ -99,6 +99,10 @@ class Rows:
             return self._chosen(node)
         if isinstance(node, ir.Reduce):
             return self._reduced(node, point)
+        if isinstance(node, ir.Apply) and node.op == "lay_out":  # over all its points, as a sum is
+            (arg,) = node.args
+            axes = tuple(a for a in arg.tensor_type.axes if a.name in node.over)
+            return self._reduced(ir.Reduce("sum", arg, axes, type=node.type), point)
         if isinstance(node, ir.Union):
             kind, own = node.members[point[node.sweep.digest]]
             return self.usable(node.parts[kind], {**point, node.kinds[kind].digest: own})

@@ -196,8 +196,9 @@ class Executor:
             assert env.table is not None
             points, sizes = _entries(scalar, entries, env.table.size)
             more = env.table.size // chunk.table.size  # points of sweeps that the run itself has not
+            env, _ = scene(grad)  # its site may be at points of sweeps that the scalar has not
+            assert env.table is not None
             at = env.table.flat(self._sweep_order(step, grad.scalar), self.evaluator.domains)
-            env, _ = scene(grad)
             env = replace(env, lanes=at - at.min())
             read: list[NT] = []
             for entry in points.T:

@@ -16,6 +16,7 @@ from midsl.diagnostics.model import Label, fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis
 from midsl.sema import runs, tensors
+from midsl.sema.edgegates import laid_out
 from midsl.sema.edges import Edge, EdgesV, End, Index, reader, source, stage
 from midsl.sema.sites import check_model, read, resolve, slice_type
 from midsl.sema.values import EditTemplate, ModelV, RunV, SiteV, TensorV
@@ -81,6 +82,11 @@ class _Written:
 
     template: EditTemplate
     edges: tuple[Edge, ...]
+
+    @property
+    def target(self) -> EdgesV:
+        assert isinstance(self.template.target, EdgesV)
+        return self.template.target
 
 
 def attach_edges(
@@ -152,12 +158,11 @@ def _changes(e: Elaborator, before: RunV, w: _Written) -> list[TensorV]:
     for x in w.edges:
         kinds.setdefault(x.src.kind, []).append(x)
     found = []
-    assert isinstance(w.template.target, EdgesV)
-    model, span = w.template.target.model, w.template.span
+    model, span = w.target.model, w.template.span
     for kind, edges in kinds.items():
         if edges[0].swept or edges[0].src.layer is None:
             change = _change(e, w.template, before, source(model, edges[0].src, e.ctx, span), {})
-            found.append(change if edges[0].swept else _summed(change, edges, {}, model, span))
+            found.append(change if edges[0].swept else _summed(change, edges, {}, w.target, span))
             continue
         layers = sorted({x.src.layer for x in edges if isinstance(x.src.layer, int)})
         site = source(model, End(kind), e.ctx, span)
@@ -168,7 +173,7 @@ def _changes(e: Elaborator, before: RunV, w: _Written) -> list[TensorV]:
         members: dict[str, list[int]] = {LAYER: layers}
         if kind == "head":
             members[HEAD] = list(range(model.sizes["head"]))
-        found.append(_summed(change, edges, members, model, span))
+        found.append(_summed(change, edges, members, w.target, span))
     return found
 
 
@@ -197,24 +202,26 @@ def _change(
 
 
 def _summed(
-    change: TensorV, edges: Sequence[Edge], members: dict[str, list[int]], model: ModelV, span: Span
+    change: TensorV, edges: Sequence[Edge], members: dict[str, list[int]], of: EdgesV, span: Span
 ) -> TensorV:
     """The changes summed over the sources that each reading head has; for one reader over those it has.
 
-    members: the coordinates along each axis of the sources.
+    members: the coordinates along each axis of the sources. Where the set that is written says how far each
+    of its edges goes, a change counts so much.
     """
+    model = of.model
     heads = model.sizes["head"] if edges[0].dst.head is not None else None
-    wanted = {_coordinates(x, members) for x in edges}
+    wanted = {_coordinates(x, members): x for x in edges}
     axes = [(a, c) for n, c in members.items() if (a := change.type.axis(n)) is not None]
     every = 1 if heads is None else heads
     for c in members.values():
         every *= len(c)
     over = tuple(members)
-    if len(wanted) == every:
+    if len(wanted) == every and of.by is None:
         return tensors.reduce("sum", change, over, span) if over else change
     if heads is not None:
         axes.append((Axis("head", model.owner, heads), list(range(heads))))
-    mask = _mask(axes, wanted, (), span)
+    mask = _mask(axes, wanted, (), span) if of.by is None else laid_out(of.by, axes, wanted, span)
     if not over:
         return tensors.apply("mul", (change, mask), span)
     names = over[0] if len(over) == 1 else over
@@ -230,7 +237,7 @@ def _coordinates(edge: Edge, members: Collection[str]) -> tuple[Index, ...]:
 
 def _mask(
     axes: Sequence[tuple[Axis, Sequence[int]]],
-    wanted: set[tuple[Index, ...]],
+    wanted: Collection[tuple[Index, ...]],
     at: tuple[int, ...],
     span: Span,
 ) -> TensorV:

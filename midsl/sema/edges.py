@@ -8,7 +8,7 @@ readers are the query, key and value inputs of each head, each MLP, and the last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from midsl.graph.info import NO_MLP, ModelInfo, SiteRow
 from midsl.ir import nodes as ir
 from midsl.sema.models import make_site, rows_of
 from midsl.sema.unroll import Unroll
-from midsl.sema.values import ConstV, ListV, ModelV, SitesV, SiteV, Value
+from midsl.sema.values import ConstV, ListV, ModelV, SitesV, SiteV, TensorV, Value
 from midsl.source import Span
 
 if TYPE_CHECKING:
@@ -75,11 +75,22 @@ class Edge:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """A number for each of some edges: a value, its axis over them, and where along it each stands."""
+
+    value: TensorV
+    axis: str
+    places: Mapping[Edge, int]
+
+
+@dataclass(frozen=True)
 class EdgesV(Value):
     """A set of edges of a model, in order: a circuit, the family of all, or the one of a swept variable."""
 
     model: ModelV
     members: tuple[Edge, ...]
+    by: Gate | None = None
+    """How far each goes to what is written, if not all the way."""
     kind = "Edges"
 
 
@@ -164,6 +175,12 @@ def _need_residual(info: ModelInfo, span: Span) -> None:
 
 def index_edges(edges: EdgesV, items: list[tuple[str | None, Value, Span]], span: Span) -> EdgesV:
     """``m.edges["a0.h1->a1.h2<k>", ..]``, ``m.edges[src: z["0.1"], dst: m.blocks[*].attn.k_input]``."""
+    shares = [(value, at) for side, value, at in items if side == "by"]
+    if shares:
+        from midsl.sema.edgegates import gated
+
+        rest = [i for i in items if i[0] != "by"]
+        return gated(index_edges(edges, rest, span) if rest else edges, *shares[0])
     by_name = {x.name: x for x in edges.members}
     if items and all(a is None for a, _, _ in items):
         found = []

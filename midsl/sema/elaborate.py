@@ -18,6 +18,7 @@ from midsl.sema.access import data_field, index_run, run_field
 from midsl.sema.calls import call_value
 from midsl.sema.comprehend import comprehension
 from midsl.sema.context import Context
+from midsl.sema.edgegates import among
 from midsl.sema.edges import EdgesV, edges_field, index_edges, joined
 from midsl.sema.expected import need_bool, need_truth, sites_of
 from midsl.sema.lenses import lens_field
@@ -193,6 +194,8 @@ class Elaborator:
             return joined((left, right), node.span)
         if node.op == "|":
             return SitesV((*sites_of(left, node.left.span), *sites_of(right, node.right.span)))
+        if node.op == "in" and isinstance(right, EdgesV):
+            return among(left, right, node.span)
         if node.op == "in":
             if not isinstance(right, ListV):
                 raise fail(

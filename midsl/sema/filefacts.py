@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from midsl.graph.cache import load_info
 from midsl.graph.info import ModelInfo
 from midsl.ir import nodes as ir
+from midsl.models.facts import Facts as ModelFacts
 from midsl.models.facts import describe
 from midsl.sema.facts import Facts
 
@@ -24,12 +25,10 @@ class FileFacts(Facts):
         if done is None:
             done = ({}, None)
             if isinstance(model, ir.Model):
-                args = {k: _plain(v) for k, v in model.args}
-                if all(v is not _UNKNOWN for v in args.values()):
-                    facts = describe(model.ref, args)
-                    if facts is not None:
-                        info = load_info(facts.key)
-                        done = (dict(info.sizes) if info else dict(facts.sizes), info)
+                facts = described(model)
+                if facts is not None:
+                    info = load_info(facts.key)
+                    done = (dict(info.sizes) if info else dict(facts.sizes), info)
             self.known[model.digest] = done
         return done
 
@@ -38,6 +37,12 @@ class FileFacts(Facts):
 
     def sizes(self, model: ir.Node) -> dict[str, int]:
         return self._look(model)[0]
+
+
+def described(model: ir.Model) -> ModelFacts | None:
+    """What is known of a model by its recipe alone."""
+    args = {k: _plain(v) for k, v in model.args}
+    return None if any(v is _UNKNOWN for v in args.values()) else describe(model.ref, args)
 
 
 _UNKNOWN = object()

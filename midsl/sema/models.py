@@ -40,6 +40,10 @@ def model_field(model: ModelV, name: str, span: Span, ctx: Context) -> Value:
         from midsl.sema.edges import all_edges
 
         return all_edges(model, ctx, span)
+    if name == "circuit":
+        from midsl.sema.edgegates import known_circuit
+
+        return known_circuit(model, ctx, span)
     if name in WEIGHTS:
         return weight(model, name, None, span)
     rows = rows_of(model, ctx)

@@ -92,6 +92,7 @@ def made(name: str, folder: Path) -> Dataset:
     nouns = word_vocab(["The", "dog", "dogs", "is", "are", "was", "were", "has", "have"], unk="<unk>")
     lands = word_vocab(["France", "Italy", "Paris", "Rome"], unk="<unk>")
     words = word_vocab(["the", "boy", "girl", "He", "She"], bos="<s>", unk="<unk>")
+    letters = word_vocab(["a", "b", "c", "x"], bos="<s>")
     pair = {"clean": ["the boy"], "corrupt": ["the girl"], "answer": ["He"], "wrong": ["She"], "label": ["x"]}
     given: dict[str, dict[str, Any]] = {
         "ioi": {
@@ -117,6 +118,7 @@ def made(name: str, folder: Path) -> Dataset:
         "capitals": {"tokenizer": lands},
         "facts": {"tokenizer": words, "path": str(path), "template": "the {}"},
         "texts": {"tokenizer": words, "path": str(path), "label": "label", "number": "number"},
+        "program_pairs": {"tokenizer": letters, "program": "reverse", "length": 3, "n": 5},
         "prompts": talk(folder) if name == "prompts" else {},
     }
     dataset: Dataset = fn(**given[name])

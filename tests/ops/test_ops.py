@@ -245,7 +245,7 @@ def test_a_mask_where_nothing_is_masked_is_refused() -> None:
         apply_op("add", [X, X], {}, NT(torch.tensor([True, True]), ("batch",)))
 
 
-OWN = ("rename", "stop_gradient", "step", "eigenvectors", "solve", "extern")
+OWN = ("rename", "stop_gradient", "step", "eigenvectors", "solve", "extern", "lay_out")
 """Those whose gradients are tested elsewhere: they have none, or are about symmetric matrices."""
 # square roots and logarithms need positive arguments, comparisons have no slope
 SMOOTH = [
@@ -304,6 +304,21 @@ def test_put_replaces_one_entry_along_an_axis() -> None:
     assert got.permute_to(("b", "i")).data.tolist() == [[5, 0, 0], [0, 0, 5]]
     points = run("put", x, NT(torch.tensor([1, 1]), ("@",)), NT(torch.tensor([1.0, 2.0]), ("@",)), over="i")
     assert points.permute_to(("@", "b", "i")).data[:, 0].tolist() == [[0, 1, 0], [0, 2, 0]]
+
+
+def test_lay_out_puts_entries_on_a_grid() -> None:
+    x = NT(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), ("b", "e"))
+    got = run("lay_out", x, over="e", places=(2, -1, 0, 1), axes=("i", "j"), shape=(2, 2))
+    assert got.axes == ("b", "i", "j") and got.data[1].tolist() == [[6, 0], [4, 5]]
+    one = run("lay_out", NT(torch.tensor([True, False]), ("e",)), over="e", places=(0,), axes=(), shape=())
+    assert one.axes == () and one.data.item() == 1.0
+    data = rand(3).requires_grad_()
+
+    def f(t: Tensor) -> Tensor:
+        attrs = {"over": "e", "places": (2, -1, 0), "axes": ("i",), "shape": (3,)}
+        return apply_op("lay_out", [NT(t, ("e",))], attrs).data
+
+    assert gradcheck(f, [data])
 
 
 def test_projections_keep_what_lies_in_the_span_and_drop_the_rest() -> None:
