@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import networkx as nx
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -17,6 +16,7 @@ from midsl.models.config import tiny_config
 from midsl.models.tiny import TinyTransformer
 from midsl.plan.driver import compile_spec
 from tests.fit.common import tables
+from tests.fit.planting import matched
 
 D, FEATURES, VOCAB = 16, 24, 400
 
@@ -59,17 +59,6 @@ let   slow = {{ on: d, optim: adam(lr: 3e-3), steps: 1200, batch: 128, seed: 0, 
 """
     )
     return spec
-
-
-def matched(found: Tensor, truth: Tensor) -> float:
-    """The mean cosine of true directions with the found ones that are theirs, one to one."""
-    cosine = torch.nn.functional.normalize(found, dim=-1) @ truth.T
-    graph = nx.Graph()
-    for i in range(cosine.shape[0]):
-        for j in range(cosine.shape[1]):
-            graph.add_edge(("found", i), ("true", j), weight=float(cosine[i, j]) + 1)
-    pairs = nx.max_weight_matching(graph, maxcardinality=True)
-    return float(sum(graph.edges[p]["weight"] - 1 for p in pairs) / cosine.shape[1])
 
 
 KINDS = {
