@@ -89,7 +89,7 @@ def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, sarif
     from midsl.diagnostics.model import MiError
     from midsl.sema.check import check_source, read_source
     from midsl.sema.filefacts import FileFacts
-    from midsl.sema.summary import summarise
+    from midsl.sema.summary import lines, summarise
     from midsl.workdir import working_in
 
     if sarif and as_json:
@@ -110,8 +110,8 @@ def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, sarif
     else:
         show_diagnostics(list(checked.bag), False)
         if not checked.bag.errors:
-            for x in summarise(checked):
-                click.echo(x["text"])
+            for line in lines(summarise(checked)).values():
+                click.echo(line)
     sys.exit(2 if checked.bag.errors else 0)
 
 

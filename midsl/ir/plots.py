@@ -11,4 +11,5 @@ PLOTS: dict[str, tuple[str, ...]] = {
     "histogram": ("x", "color", "facet"),
     "hist2d": ("x", "y", "facet"),
     "tokens": ("facet",),
+    "graph": ("facet",),
 }

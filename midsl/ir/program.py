@@ -70,9 +70,10 @@ def left_axes(report: ir.Report) -> tuple[Axis, ...]:
 
 def swept_columns(report: ir.Report, sweep: ir.Sweep) -> tuple[int, ...]:
     """Which columns of a sweep a report still has: a reduction may have taken some of its axes away."""
-    if len(sweep.axes) != len(sweep.columns):
-        return tuple(range(len(sweep.columns)))
     have = {(a.name, a.owner) for a in report.value.tensor_type.axes}
+    if len(sweep.axes) != len(sweep.columns):
+        (axis,) = sweep.axes
+        return tuple(range(len(sweep.columns))) if (axis.name, axis.owner) in have else ()
     return tuple(i for i, a in enumerate(sweep.axes) if (a.name, a.owner) in have)
 
 
@@ -81,7 +82,8 @@ def saved_axes(save: ir.Save) -> tuple[str, ...]:
     report = save.as_report
     names = []
     for s in save.sweeps:
-        kept = swept_columns(report, s) if len(s.axes) == len(s.columns) else (0,)
+        kept = swept_columns(report, s)
+        kept = kept if len(s.axes) == len(s.columns) else kept[:1]
         names += [s.axes[i].name for i in kept]
     return (*names, *(a.name for a in left_axes(report)))
 

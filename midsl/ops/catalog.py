@@ -8,7 +8,7 @@
 - ``contract``: the same with two operands that meet along `over` (dot, kl);
 - ``new_axis``: the operands lie side by side along a new axis (stack);
 - ``join_axis``: the operands lie one behind the other along the axis `over`, which is as long as both;
-- ``declared``: what a declaration says (extern).
+- ``declared``: what a declaration or static places say (extern, spread, numbers).
 
 `unit`: "same" is that of the operands, "none" none, "nat" nats. `pad` is what stands in for padding
 along `over`, chosen so that padding changes nothing: 0 for sums, -inf where a softmax or a maximum
@@ -100,6 +100,9 @@ def _table() -> dict[str, OpInfo]:
     ops["kl"] = OpInfo(2, "contract", unit="nat", attrs=over, pad=-INF)
     ops["js"] = OpInfo(2, "contract", unit="nat", attrs=over, pad=-INF)
     ops["entropy"] = OpInfo(1, "drop_axis", unit="nat", attrs=over, pad=-INF)
+    ops["spread"] = OpInfo(1, "declared", result=same, unit=same, attrs=("over", "to", "at"))
+    ops["numbers"] = OpInfo(0, "declared", attrs=("values", "axis"))
+    ops["lift"] = OpInfo(2, result=same, unit=same)
     ops["extern"] = OpInfo(None, "declared", attrs=("ref", "params", "gives", "out", "over"), takes_mask=True)
     return ops
 

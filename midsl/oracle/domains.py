@@ -70,9 +70,13 @@ class Domains:
 
         return [p for p in self.points(sweep) if fits(p)]
 
-    def under(self, node: ir.Reduce, point: Point) -> Iterator[Point]:
-        """Yield the points that a reduction walks: one, unless it reduces over axes of sweeps."""
-        gone = {(a.name, a.owner): a for a in node.axes}
+    def under(self, node: ir.Reduce | ir.Apply, point: Point) -> Iterator[Point]:
+        """Yield the points that a reduction or an operation walks: one, unless it goes along a sweep."""
+        if isinstance(node, ir.Reduce):
+            axes = node.axes
+        else:
+            axes = tuple(a for c in node.args for a in c.tensor_type.axes if a.name in node.over)
+        gone = {(a.name, a.owner): a for a in axes}
         sweeps = dict.fromkeys(s for c in node.children for s in ir.sweeps_of(c))
         bound = [s for s in sweeps if any((a.name, a.owner) in gone for a in s.axes)]
         for choice in product(*(self.matching(s, gone, point) for s in bound)):

@@ -40,7 +40,7 @@ class Rows:
     def __init__(
         self,
         inputs: Inputs,
-        points_under: Callable[[ir.Reduce, Point], Iterable[Point]],
+        points_under: Callable[[ir.Reduce | ir.Apply, Point], Iterable[Point]],
         value: Callable[[ir.Node, Point], NT],
     ) -> None:
         self.inputs, self.value = inputs, value
@@ -107,6 +107,11 @@ class Rows:
             kind, own = node.members[point[node.sweep.digest]]
             return self.usable(node.parts[kind], {**point, node.kinds[kind].digest: own})
         found: Usable = {}
+        if isinstance(node, ir.Apply) and node.over:  # along a sweep: rows that all its points have
+            for p in self.points_under(node, point):
+                for arg in node.args:
+                    _and(found, self.usable(arg, p))
+            return found
         for child in node.children:
             if not isinstance(child, ir.Site):
                 _and(found, self.usable(child, point))

@@ -63,7 +63,7 @@ class Results:
             if is_dense(s):
                 for i in swept_columns(report, s):
                     labels[s.axes[i].name] = list(dict.fromkeys(p[i] for p in points))
-            else:
+            elif swept_columns(report, s):
                 labels[s.axes[0].name] = [", ".join(map(str, p)) for p in points]
         labels |= {a.name: self._labels(a, sizes[a.name]) for a in left_axes(report)}
         pos = next((a for a in left_axes(report) if a.name == "pos"), None)
@@ -79,7 +79,8 @@ class Results:
         sizes: dict[str, int] = {}
         for s in sink.sweeps:
             axes, lengths = self.evaluator.domains.grid(s)
-            kept = swept_columns(sink, s) if is_dense(s) else (0,)
+            kept = swept_columns(sink, s)
+            kept = kept if is_dense(s) else kept[:1]
             names += [axes[i] for i in kept]
             sizes |= {axes[i]: lengths[i] for i in kept}
         for axis in left_axes(sink):

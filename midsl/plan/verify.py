@@ -18,6 +18,7 @@ from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.diagnostics.model import fail
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import goes_along
 from midsl.ir.types import TensorType
 from midsl.oracle.interp import Oracle
 from midsl.oracle.model import GraphModel
@@ -211,6 +212,9 @@ def _sample(
             for s in ir.sweeps_of(n.arg):
                 if {(a.name, a.owner) for a in s.axes} & {(a.name, a.owner) for a in n.axes}:
                     reduced.add(s.digest)
+        elif isinstance(n, ir.Apply) and n.over:
+            along = goes_along(n)
+            reduced |= {s.digest for s in ir.sweeps_of(n) if {(a.name, a.owner) for a in s.axes} & along}
     for n in ir.walk(*compiled.optimised.program.roots):
         if isinstance(n, ir.Sweep) and session.evaluator.domains.known(n):
             every = session.evaluator.domains.points[n.digest]
@@ -240,7 +244,7 @@ def _error(
         if key not in mine:
             return float("inf")
         other = mine[key]
-        if np.isnan(value) and np.isnan(other):
+        if (np.isnan(value) and np.isnan(other)) or (np.isinf(value) and value == other):
             continue
         worst = max(worst, abs(other - value) / scale) if np.isfinite(other - value) else float("inf")
     return worst

@@ -129,6 +129,24 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "step(x: Float[..], width: Float)",
         "1 where x is above 0, else 0; for gradients a ramp that is `width` wide.",
     ),
+    "graph": (
+        'graph(w: Float[..], from: String = "{src}", to: String = "{dst}", among: Sites[src, dst])',
+        "A graph of the entries of a value: templates name the nodes that each goes between, with axes, or "
+        'columns of a sweep, in braces (`from: "a{layer}.h{head}"`). Equal names are one node. Edges are the '
+        "pairs that there is an entry for, where both ends go by one axis, else those of another weight than "
+        "0; `among: m.edges` keeps those of a model. `graph(g, edges: { .. }, nodes: { .. })` is g with "
+        "other columns.",
+    ),
+    "regroup": (
+        "regroup(g: Graph, from: String, to: String)",
+        'A graph with nodes under other names: `regroup(g, from: "a{l}.h{h}<{x}>", to: "a{l}.h{h}")`. Equal '
+        "names are one node, and what is kept of their columns adds up.",
+    ),
+    "named": (
+        "named(g: Graph, like: String, give: String)",
+        'Which nodes are called so, Bool[node]: `named(g, "f{layer}.{i}")`; `give: "layer"` is what stands '
+        "in that brace, Int[node], and -1 elsewhere.",
+    ),
     "stored": (
         "stored(path: String, at: Site, from: Site = at, layer: Int, elsewhere: Bool = false)",
         "What a folder or file of a decomposition says (`kind`, `k`, ..), and its tensors as parameters. "

@@ -29,6 +29,7 @@ from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.edges import EdgesV, without
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.gradients import grad
+from midsl.sema.graphs import called_so, graph, regroup
 from midsl.sema.lenses import lens, params
 from midsl.sema.lensfamily import joint
 from midsl.sema.runs import except_
@@ -325,6 +326,9 @@ BUILTINS: dict[str, BuiltinV] = {
         "joint": joint,
         "fitted": fitted,
         "stored": stored,
+        "graph": graph,
+        "regroup": regroup,
+        "named": called_so,
         "split_subspace": split_subspace,
         "normal": draw_values("normal"),
         "uniform": draw_values("uniform"),

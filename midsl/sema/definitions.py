@@ -19,6 +19,7 @@ from midsl.sema.agree import Signature
 from midsl.sema.calls import accept, argument
 from midsl.sema.context import Context
 from midsl.sema.facts import Facts
+from midsl.sema.graphs import unknown
 from midsl.sema.scope import Scope
 from midsl.sema.typenames import TENSORS
 from midsl.sema.values import (
@@ -114,6 +115,8 @@ class Standins:
         if t.name == "Site" and t.axes and t.axes[0].name == "batch":
             row = SiteRow(f"any {name}", tuple(a.name for a in t.axes), per_block=False)
             return SiteV(self.model, ir.Site(self.model.node, row.name, type=PlainType("Site")), row)
+        if t.name == "Graph":
+            return unknown(self.axis("node"), name)
         whole: dict[str, Value] = {"Model": self.model, "Data": self.part, "Run": self._run(name)}
         if t.name in whole and not t.columns and not t.axes:
             return whole[t.name]

@@ -13,7 +13,7 @@ from typing import Any
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir.types import TensorType
-from midsl.sema import runs, tensors
+from midsl.sema import graphs, runs, tensors
 from midsl.sema.access import data_field, index_run, run_field
 from midsl.sema.calls import call_value
 from midsl.sema.comprehend import comprehension
@@ -37,6 +37,7 @@ from midsl.sema.values import (
     DataV,
     FamilyV,
     FnV,
+    GraphV,
     LateV,
     LensV,
     ListV,
@@ -192,6 +193,8 @@ class Elaborator:
         left, right = self.eval(node.left, scope), self.eval(node.right, scope)
         if node.op == "|" and isinstance(left, EdgesV) and isinstance(right, EdgesV):
             return joined((left, right), node.span)
+        if node.op == "|" and isinstance(left, GraphV) and isinstance(right, GraphV):
+            return graphs.joined(left, right, node.span)
         if node.op == "|":
             return SitesV((*sites_of(left, node.left.span), *sites_of(right, node.right.span)))
         if node.op == "in" and isinstance(right, EdgesV):
@@ -297,7 +300,7 @@ class Elaborator:
             if name not in base.fields:
                 raise fail(
                     "MI0205",
-                    f"the record has no field `{name}`",
+                    f"the {base.kind} has no field `{name}`",
                     span,
                     help=did_you_mean(name, base.fields) or f"it has {', '.join(base.fields)}",
                 )

@@ -21,9 +21,10 @@ from midsl.sema.modules import LoadedModule
 from midsl.sema.plots import SINK, elaborate_plot
 from midsl.sema.scope import Scope
 from midsl.sema.sinks import elaborate_view, rows_at_once
-from midsl.sema.tensors import as_tensor, join_axes
+from midsl.sema.tables import Column, reported
+from midsl.sema.tensors import apply, as_tensor, join_axes
 from midsl.sema.unroll import Unroll
-from midsl.sema.values import ConstV, ControlsV, FamilyV, ListV, PoisonError, RunV, TensorV, Value
+from midsl.sema.values import ConstV, ControlsV, FamilyV, ListV, PoisonError, RecordV, RunV, TensorV, Value
 from midsl.sema.where import condition
 from midsl.source import NO_SPAN
 from midsl.syntax import ast
@@ -108,6 +109,10 @@ class Body:
         value = self._value(ast.Name(stmt.name, span=stmt.span))
         span = stmt.value.span if stmt.value is not None else stmt.span
         along = isinstance(value, ListV) and value.axis is not None
+        if isinstance(value, RecordV):
+            for column in reported(stmt.name, value, span):
+                self._table(column, stmt)
+            return
         if not isinstance(value, (TensorV, ConstV)) and not along:
             raise fail(
                 "MI0312",
@@ -116,27 +121,49 @@ class Body:
                 label=f"this is a {value.kind}",
                 help="report something of it: `mean(x, over: batch)`, a value such as `r[site]`, or a count",
             )
-        tensor = as_tensor(value, span)
+        self._table(Column(stmt.name, as_tensor(value, span)), stmt)
+
+    def _table(self, column: Column, stmt: ast.Report) -> None:
+        """One table of a report: all of it, or a column of a table."""
+        name, tensor = column.name, column.value
+        if name in self.reports or (name != stmt.name and name.partition(".")[0] in self._others(stmt)):
+            raise fail(
+                "MI0204",
+                f"`{self.name}` has two reports called `{name.partition('.')[0]}`",
+                stmt.span,
+                label="a graph is two tables, of its edges and of its nodes",
+                help="give one of the two another name",
+            )
         sweeps = self._free_sweeps(tensor.node)
-        where = self._report_where(stmt.where, tensor) if stmt.where is not None else None
-        report = ir.Report(self.name, stmt.name, tensor.node, sweeps, where, type=SINK, span=stmt.span)
+        where = column.rows
+        if stmt.where is not None and (said := self._report_where(stmt.where, column)) is not None:
+            both = TensorV(where) if where is not None else said
+            where = apply("and", (both, said), stmt.span, kind="bool").node if both != said else said.node
+        report = ir.Report(self.name, name, tensor.node, sweeps, where, type=SINK, span=stmt.span)
         columns = key_columns(report)
         for c in columns:
             if columns.count(c) > 1 or c in RESERVED_COLUMNS:
                 why = "is reserved" if c in RESERVED_COLUMNS else "stands for two key columns"
                 raise fail(
                     "MI0313",
-                    f"`{c}` {why} in report `{stmt.name}`",
+                    f"`{c}` {why} in report `{name}`",
                     stmt.span,
                     label=f"columns: {', '.join(columns)}",
                     help="prefix a swept family's columns: `sweep h in z as src`",
                 )
-        self.reports[stmt.name] = report
+        self.reports[name] = report
         self.sinks.append(report)
 
-    def _report_where(self, where: ast.Expr, value: TensorV) -> ir.Node:
-        """Which rows of a report there are: a truth value of some of its own axes."""
+    def _others(self, stmt: ast.Report) -> set[str]:
+        """The names of the other reports that are written."""
+        return {s.name for s in self.body if isinstance(s, ast.Report) and s is not stmt}
+
+    def _report_where(self, where: ast.Expr, column: Column) -> TensorV | None:
+        """Which rows there are: a truth value of some of a report's axes; None if of another table."""
+        value = column.value
         found = condition(self.e, where, self.names.scope, value.node)
+        if any(a in found.type.names for a in column.elsewhere):
+            return None
         join_axes([value.node, found.node], where.span)
         more = [str(a) for a in found.type.axes if a.name not in value.type.names]
         if more:
@@ -147,7 +174,7 @@ class Body:
                 label=f"a truth value for each {', '.join(more)}",
                 help=f"reduce it: `any(..., over: {more[0]})`",
             )
-        return found.node
+        return found
 
     def _save(self, stmt: ast.Save) -> None:
         name = stmt.name or (stmt.value.id if isinstance(stmt.value, ast.Name) else None)

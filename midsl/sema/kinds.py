@@ -16,7 +16,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
 from midsl.sema.clauses import DOMAIN, SWEEP, Clause
 from midsl.sema.tensors import as_tensor
-from midsl.sema.unroll import all_the_same, is_tensor
+from midsl.sema.unroll import all_the_same, by_field, is_tensor
 from midsl.sema.values import Poison, PoisonError, TensorV, Value, VariousV
 from midsl.source import Span
 
@@ -70,6 +70,9 @@ def one_behind_the_other(
     """Values of the kinds along the sweep over all of them; what is no tensor is one thing for each kind."""
     if any(isinstance(v, Poison) for v in values):
         raise PoisonError
+    table = by_field(values, lambda xs: one_behind_the_other(xs, kinds, sweep, span))
+    if table is not None:
+        return table
     if not all(is_tensor(v) for v in values):
         return VariousV(sweep, values[0].kind)
     parts = [as_tensor(v, span) for v in values]

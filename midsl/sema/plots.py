@@ -40,13 +40,11 @@ def elaborate_plot(
             help=did_you_mean(kind, PLOTS) or "such as `plot heatmap(effect, x: head, y: layer)`",
         )
     first = call.args[0] if call.args else None
-    if (
-        first is None
-        or first.name is not None
-        or not isinstance(first.value, ast.Name)
-        or first.value.id not in reports
-    ):
-        if first is not None and isinstance(first.value, ast.Name) and first.value.id in declared:
+    name = _named(first.value) if first is not None and first.name is None else ""
+    name = f"{name}_edges.weight" if kind == "graph" and f"{name}_edges.weight" in reports else name
+    if first is None or name not in reports:
+        _need_column(kind, name, reports, stmt.span)
+        if name.partition(".")[0].removesuffix("_edges").removesuffix("_nodes") in declared:
             raise PoisonError  # that report was refused already
         raise fail(
             "MI0312",
@@ -54,7 +52,7 @@ def elaborate_plot(
             stmt.span,
             help="report the value first, then `plot " + kind + "(name, x: axis)`",
         )
-    report = reports[first.value.id]
+    report = reports[name]
     known_channels = PLOTS[kind]
     columns = key_columns(report)
     channels = []
@@ -82,10 +80,33 @@ def elaborate_plot(
     return ir.Plot(experiment, kind, report, tuple(channels), type=SINK, span=stmt.span)
 
 
+def _named(node: ast.Expr) -> str:
+    """The report that is named: `effect`, or a column of a table, `quality.l0`."""
+    if isinstance(node, ast.Field) and isinstance(node.base, ast.Name):
+        return f"{node.base.id}.{node.name}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _need_column(kind: str, name: str, reports: Mapping[str, ir.Report], span: Span) -> None:
+    """MI0312 where a table is named, and not which of its columns."""
+    tables = (f"{name}.", f"{name}_edges.", f"{name}_nodes.")
+    columns = [r for r in reports if name and r.startswith(tables)]
+    if columns and "." not in name:
+        raise fail(
+            "MI0312",
+            f"a {kind} shows one column of a table",
+            span,
+            label=f"`{name}` has {', '.join(columns)}",
+            help=f"such as `plot {kind}({columns[0]})`",
+        )
+
+
 def _has_axes(kind: str, report: ir.Report, channels: dict[str, str], span: Span) -> None:
     """Whether a report has what a kind of plot goes along."""
     if kind == "tokens":
         _has_text(report, channels, span)
+    elif kind == "graph":
+        _has_ends(report, channels, span)
     elif kind != "histogram" and not key_columns(report):
         raise fail(
             "MI0302",
@@ -101,6 +122,28 @@ def _has_axes(kind: str, report: ir.Report, channels: dict[str, str], span: Span
             span,
             label=f"its axes: {', '.join(key_columns(report))}",
             help="write `scatter` or `hist2d` for values along an axis of the picture",
+        )
+
+
+def _has_ends(report: ir.Report, channels: dict[str, str], span: Span) -> None:
+    """Whether each row of a report is an edge."""
+    columns = key_columns(report)
+    if "src" not in columns or "dst" not in columns:
+        raise fail(
+            "MI0302",
+            "a plot of a graph shows edges between `src` and `dst`",
+            span,
+            label=f"its rows are by {', '.join(columns) or 'nothing'}",
+            help="report a graph first: `report g = graph(effect)`, then `plot graph(g)`",
+        )
+    others = [c for c in columns if c not in ("src", "dst", *channels.values())]
+    if others:
+        raise fail(
+            "MI0302",
+            f"a plot of a graph has no place for {', '.join(f'`{c}`' for c in others)}",
+            span,
+            label="there would be several edges between two nodes",
+            help=f"draw one picture for each: `facet: {others[0]}`",
         )
 
 

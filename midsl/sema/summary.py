@@ -36,3 +36,19 @@ def summarise(checked: Checked) -> list[dict[str, Any]]:
                     }
                 )
     return found
+
+
+def lines(summary: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
+    """A line for each report and saved tensor, by experiment and name; the columns of a table are one."""
+    found: dict[tuple[str, str], str] = {}
+    tables: dict[tuple[str, str], list[str]] = {}
+    for x in summary:
+        name = x.get("report") or x["saved"]
+        table, is_column, column = name.partition(".")
+        if not is_column:
+            found[x["experiment"], name] = x["text"]
+            continue
+        columns = tables.setdefault((x["experiment"], table), list(x["columns"]))
+        columns.append(column + (f" in {x['unit']}" if x["unit"] else ""))
+        found[x["experiment"], table] = f"{x['experiment']}.{table}({', '.join(columns)})"
+    return found

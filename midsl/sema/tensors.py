@@ -119,7 +119,9 @@ def _mismatch(a: Axis, at: ir.Node, b: Axis, bt: ir.Node, span: Span) -> Excepti
         span,
         label=f"{_owner(a)} against {_owner(b)}",
         notes=where,
-        help=f"select along `{a.name}` on one side, or prefix a swept family's axes with `as`",
+        help="take both from one graph, or join the graphs: `g | h`"
+        if a.owner.startswith("graph:") and b.owner.startswith("graph:")
+        else f"select along `{a.name}` on one side, or prefix a swept family's axes with `as`",
     )
 
 

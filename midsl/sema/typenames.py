@@ -10,6 +10,7 @@ from midsl.sema.values import (
     ConstV,
     DataV,
     FnV,
+    GraphV,
     Late,
     LateV,
     LensV,
@@ -30,10 +31,8 @@ TENSORS = {"Float": "float", "Int": "int", "Bool": "bool", "Token": "token", "Nu
 OTHERS = (
     *("Any", "String", "Pos", "Span", "Label", "Axis", "Axes"),
     *("Model", "Blocks", "Tokenizer", "Data", "Run", "Edits", "Site", "Sites", "Selection"),
-    *("Lens", "Lenses", "Basis", "Fit", "Optim", "Record", "List", "Range"),
+    *("Lens", "Lenses", "Basis", "Fit", "Optim", "Record", "List", "Range", "Table", "Graph"),
 )
-PLANNED = ("Graph", "Table")
-"""Types of the language that no value of this version has."""
 _NAMES = {"optimiser": "Optim", "computed selection": "Selection", "function": "fn"}
 
 
@@ -88,6 +87,8 @@ def type_of(value: Value) -> str:
         return f"Data[{', '.join(value.sides)}]" if value.sides else "Data"
     if isinstance(value, PartV):
         return "Data"
+    if isinstance(value, GraphV):
+        return value.kind
     if isinstance(value, RecordV):
         return "{ " + ", ".join(f"{n}: {type_of(v)}" for n, v in value.fields.items()) + " }"
     if isinstance(value, ListV):

@@ -8,12 +8,13 @@ for each point, with the point's own literal, and lays the values along the same
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis
 from midsl.sema.tensors import as_tensor, stack
-from midsl.sema.values import ConstV, ListV, Poison, PoisonError, TensorV, Value, VariousV
+from midsl.sema.values import ConstV, ListV, Poison, PoisonError, RecordV, TensorV, Value, VariousV
 from midsl.source import Span
 
 
@@ -41,6 +42,8 @@ def side_by_side(values: Sequence[Value], axes: Sequence[Axis], sweep: ir.Sweep,
         raise PoisonError
     if not axes:
         return values[0]
+    if (table := by_field(values, lambda xs: side_by_side(xs, axes, sweep, span))) is not None:
+        return table
     if not all(is_tensor(v) for v in values):
         return VariousV(sweep, values[0].kind)
     if len(values) > 1 and all_the_same([as_tensor(v, span) for v in values]):
@@ -48,6 +51,19 @@ def side_by_side(values: Sequence[Value], axes: Sequence[Axis], sweep: ir.Sweep,
     row = len(values) // (axes[0].size or 1)
     rows = [side_by_side(values[i : i + row], axes[1:], sweep, span) for i in range(0, len(values), row)]
     return stack([as_tensor(r, span) for r in rows], axes[0], span)
+
+
+def by_field(values: Sequence[Value], join: Callable[[Sequence[Value]], Value]) -> RecordV | None:
+    """Records of tensors, of the same fields, as one record of what is joined; None if they are not."""
+    first = values[0]
+    if not isinstance(first, RecordV) or not first.fields:
+        return None
+    records = [v for v in values if isinstance(v, RecordV) and v.fields.keys() == first.fields.keys()]
+    whole = all(isinstance(f, (TensorV, RecordV)) for v in records for f in v.fields.values())
+    if len(records) < len(values) or not whole:
+        return None
+    fields = {n: join([v.fields[n] for v in records]) for n in first.fields}
+    return replace(first, fields=fields)
 
 
 def meaning(node: ir.Node, memo: dict[str, ir.Node] | None = None) -> str:

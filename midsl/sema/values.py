@@ -63,6 +63,17 @@ class RecordV(Value):
 
 
 @dataclass(frozen=True)
+class GraphV(RecordV):
+    """Two tables over one set of nodes: `edges` along `src` and `dst`, `nodes` along `node`.
+
+    `axis` is the nodes': its labels are their names, None while there are sizes that are not known.
+    """
+
+    axis: Axis = field(default=Axis("node"))
+    kind = "Graph"
+
+
+@dataclass(frozen=True)
 class RangeV(Value):
     """A range of integers or positions; ends may be open."""
 

@@ -12,7 +12,7 @@ from midsl.sema.values import TypeV
 from midsl.sema.written import unknown_type
 from midsl.syntax import ast
 
-AXES = frozenset({*TENSORS, "Pos", "Span", "Label", "Site", "Sites", "Lens", "Basis", "Data"})
+AXES = frozenset({*TENSORS, "Pos", "Span", "Label", "Site", "Sites", "Lens", "Basis", "Data", "Table"})
 """Types that may name axes (of a `Data`: sides)."""
 OF_ROWS = frozenset({"Pos", "Span", "Label"})
 LENGTHS = AXES - OF_ROWS - {"Data"}
@@ -37,7 +37,7 @@ def _parts(t: ast.TypeRef, help: str) -> None:
     extra = {
         "axes": bool(t.axes) and t.name not in AXES,
         "unit": t.unit is not None and t.name not in MEASURED,
-        "columns": bool(t.columns) and t.name != "Data",
+        "columns": bool(t.columns) and t.name not in ("Data", "Table"),
         "`of`": t.of is not None and t.name != "Sites",
     }
     for what, stands in extra.items():

@@ -10,10 +10,10 @@ from midsl.diagnostics.model import Label, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
-from midsl.sema import places
+from midsl.sema import places, tables
 from midsl.sema.agree import Mismatch, Signature, agree
 from midsl.sema.tensors import as_tensor
-from midsl.sema.typenames import OTHERS, PLANNED, TENSORS, UNITS, type_of, written
+from midsl.sema.typenames import OTHERS, TENSORS, UNITS, type_of, written
 from midsl.sema.values import (
     AxisV,
     BlocksV,
@@ -95,10 +95,7 @@ def _alias(t: ast.TypeRef, scope: Scope) -> TypeV:
 
 
 def unknown_type(t: ast.TypeRef, scope: Scope) -> MiError:
-    """What is said of a name that is no type (MI0320), or none yet (MI0601)."""
-    if t.name in PLANNED:
-        help = "leave the type out, or write `Any`"
-        return fail("MI0601", f"not implemented: values of type `{t.name}`", t.span, help=help)
+    """What is said of a name that is no type (MI0320)."""
     known = [*TENSORS, *OTHERS, *(n for n in scope.all_names() if n[:1].isupper())]
     return fail(
         "MI0320",
@@ -247,7 +244,13 @@ def _function(value: Value, t: ast.FnType, s: Signature) -> Value:
     return replace(value, params=params + value.params[len(params) :], body=body, returns=wanted)
 
 
-_ALIKE = ({"Site", "Sites"}, {"Lens", "Basis"}, {"Record", "Fit"}, {"Label", "Token"}, {"Pos", "Int"})
+_ALIKE = (
+    {"Site", "Sites"},
+    {"Lens", "Basis"},
+    {"Record", "Fit", "Table", "Graph"},
+    {"Label", "Token"},
+    {"Pos", "Int"},
+)
 """Types of which one value may be of several."""
 
 
@@ -289,6 +292,8 @@ _CHECKS: dict[str, Callable[[Value, ast.TypeRef, Signature], Value]] = {
     "Sites": places.sites,
     "Lens": places.lens,
     "Basis": places.lens,
+    "Table": tables.table,
+    "Graph": tables.a_graph,
 }
 
 

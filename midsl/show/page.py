@@ -22,6 +22,7 @@ from midsl.show.svg import can_draw, svg
 from midsl.show.table import column_text, is_number
 from midsl.store.rows import ResultTable
 from midsl.store.runs import StoredRun
+from midsl.store.wide import WideTable, side_by_side
 
 MOST_ROWS, MOST_MARKS = 200, 20_000
 """Rows of a table and of a picture that a page holds; what is left out is told."""
@@ -105,10 +106,12 @@ def _claims(run: StoredRun) -> str:
 
 def _results(run: StoredRun) -> str:
     out = []
-    for table in run.tables:
-        figures = [_figure(kind, t, spec) for kind, t, _, spec in run.plots if t is table]
+    for table in side_by_side(run.tables):
+        held = list(table.parts.values()) if isinstance(table, WideTable) else [table]
+        figures = [_figure(kind, t, spec) for kind, t, _, spec in run.plots if any(t is h for h in held)]
         body = "".join(figures) + _rows(table, bool(figures))
-        out.append(f"<article><h3>{_esc(heading(table))}</h3>{body}</article>")
+        title = table.title if isinstance(table, WideTable) else heading(table)
+        out.append(f"<article><h3>{_esc(title)}</h3>{body}</article>")
     return "".join(out)
 
 
@@ -125,12 +128,13 @@ def _figure(kind: str, table: ResultTable, spec: dict[str, Any]) -> str:
     )
 
 
-def _rows(table: ResultTable, folded: bool) -> str:
-    if not table.keys and len(table) == 1:
+def _rows(table: ResultTable | WideTable, folded: bool) -> str:
+    first = table.first if isinstance(table, WideTable) else table
+    if first is table and not first.keys and len(table) == 1:
         return ""
     picked, note = np.arange(len(table)), ""
     if len(table) > MOST_ROWS:
-        size = np.where(np.isnan(table.value), -1.0, np.abs(table.value))
+        size = np.where(np.isnan(first.value), -1.0, np.abs(first.value))
         picked = np.sort(np.argsort(-size, kind="stable")[:MOST_ROWS])
         note = f"<p>The {MOST_ROWS} largest by size of {len(table)} rows; the store has all of them.</p>"
     body = note + _plain_table(table.columns, table.rows(int(i) for i in picked))

@@ -14,7 +14,8 @@ from midsl.show.heatmap import print_heatmap
 from midsl.show.plain import Text
 from midsl.show.table import number, print_table
 from midsl.store.rows import CheckRow, ResultTable
-from midsl.store.views import view_name
+from midsl.store.views import name_in_sql, view_name
+from midsl.store.wide import WideTable, side_by_side
 
 SMALL, TOP = 20, 10
 DEFAULT_STORE = Path("midsl-results")
@@ -45,8 +46,10 @@ def sql_hint(tables: Sequence[ResultTable], spec: str, store: Path = DEFAULT_STO
     if not tables:
         return ""
     table = next((t for t in tables if len(t) > 1), tables[0])
-    sql = f"SELECT * FROM {view_name(spec, table.experiment, table.report)}"
-    return sql_command(f"{sql} ORDER BY value DESC LIMIT 5" if len(table) > 1 else sql, store)
+    name, _, column = table.report.partition(".")
+    sql = f"SELECT * FROM {view_name(spec, table.experiment, name)}"
+    by = name_in_sql(column) if column else "value"
+    return sql_command(f"{sql} ORDER BY {by} DESC LIMIT 5" if len(table) > 1 else sql, store)
 
 
 def heading(table: ResultTable) -> str:
@@ -91,10 +94,14 @@ def render_results(
         hint: the last line, as `sql_hint` makes it.
         spec, store: what the commands that show the rest need.
     """
-    for table in tables:
-        _render_report(table, console, spec, store)
+    for table in side_by_side(tables):
+        if isinstance(table, WideTable):
+            _render_wide(table, console, spec, store)
+        else:
+            _render_report(table, console, spec, store)
+        columns = list(table.parts.values()) if isinstance(table, WideTable) else [table]
         for plot in plots:
-            if plot.table is table:
+            if any(plot.table is t for t in columns):
                 _render_plot(plot, console, spec, store)
         console.print()
     for plot in plots:
@@ -132,6 +139,23 @@ def _render_report(table: ResultTable, console: Console, spec: str, store: Path)
         name = view_name(spec, table.experiment, table.report)
         ask = sql_command(f"SELECT * FROM {name}", store)
         line = f"the {TOP} largest by size of {len(table)} rows; all of them: {ask}"
+        console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def _render_wide(table: WideTable, console: Console, spec: str, store: Path) -> None:
+    """A table of several columns; the rest of each, its n and se, is in the store."""
+    units = [f"{c} [{t.unit}]" if t.unit else c for c, t in table.parts.items()]
+    console.print(Text(f"{table.title}  {', '.join(units)}", style="bold"), soft_wrap=True)
+    picked = np.arange(len(table))
+    if len(table) > SMALL:
+        size = np.nan_to_num(np.abs(table.first.value), nan=-1.0)
+        picked = np.argsort(-size, kind="stable")[:TOP]
+    print_table(table.columns, table.rows(int(i) for i in picked), console, limit=None)
+    if len(table) > SMALL:
+        ask = sql_command(f"SELECT * FROM {view_name(spec, table.experiment, table.name)}", store)
+        line = (
+            f"the {TOP} largest by size of {next(iter(table.parts))} of {len(table)} rows; all of them: {ask}"
+        )
         console.print(Text(line, style="dim"), soft_wrap=True)
 
 

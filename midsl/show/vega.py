@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from midsl.diagnostics.model import fail
 from midsl.ir.plots import PLOTS
+from midsl.show.graph import graph_values, graph_view
 from midsl.show.heatmap import pick_axes
 from midsl.show.table import is_number
 from midsl.store.rows import ResultTable
@@ -58,6 +59,12 @@ def vega(
             help = "plot it in the spec: `plot tokens(name)`"
             raise fail("MI0206", f"`{table.title}` does not say which tokens its rows stand for", help=help)
         values = [row | {TEXT: text} for row, text in zip(values, texts, strict=True)]
+    if kind == "graph":
+        missing = [c for c in ("src", "dst") if c not in table.keys]
+        if missing:
+            has = ", ".join(table.columns)
+            raise fail("MI0205", f"`{table.title}` has no column `{missing[0]}`", help=f"it has: {has}")
+        values = graph_values(table, channels.get("facet"))
     spec: Json = {"$schema": SCHEMA, "title": _title(table), "data": {"values": values}}
     spec["usermeta"] = {"midsl": {"kind": kind, "report": table.title, "channels": dict(channels)}}
     facet = channels.pop("facet", None)
@@ -242,6 +249,11 @@ def _tokens(table: ResultTable, channels: dict[str, str]) -> Json:
     return {"layer": layers, "encoding": shared, "width": {"step": 56}, "height": {"step": 18}}
 
 
+def _graph(table: ResultTable, channels: dict[str, str]) -> Json:
+    """Nodes and edges: the colour of an edge is its weight."""
+    return graph_view(_field(table, "value", "quantitative", scale=_around_zero(table.value)))
+
+
 _KINDS: dict[str, Callable[[ResultTable, dict[str, str]], Json]] = {
     "heatmap": _heatmap,
     "line": _line,
@@ -251,4 +263,5 @@ _KINDS: dict[str, Callable[[ResultTable, dict[str, str]], Json]] = {
     "strip": _strip,
     "hist2d": _hist2d,
     "tokens": _tokens,
+    "graph": _graph,
 }

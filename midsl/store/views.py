@@ -2,7 +2,8 @@
 
 Each report is a view ``experiment.report``: the keys in their order and with their types, `value`,
 `n` and `se`, from the latest completed run that holds the experiment. ``"spec/experiment".report``
-is the same for one spec, whichever other specs call an experiment alike.
+is the same for one spec, whichever other specs call an experiment alike. Reports ``table.column`` are
+the columns of a table: ``experiment.table`` has them side by side, without `n` and `se`.
 """
 
 from __future__ import annotations
@@ -109,8 +110,14 @@ def make_views(con: duckdb.DuckDBPyConnection) -> None:
     short: dict[str, int] = {}
     for _, experiment, _, _, run in reports:
         short[experiment.casefold()] = run
+    views = [(spec, x, r, _select(x, r, json.loads(keys), run), run) for spec, x, r, keys, run in reports]
+    tables: dict[tuple[str, str, str, int], list[tuple[str, str]]] = {}
     for spec, experiment, report, keys, run in reports:
-        select = _select(experiment, report, json.loads(keys), run)
+        table, is_column, _ = report.partition(".")
+        if is_column:
+            tables.setdefault((spec, experiment, table, run), []).append((report, keys))
+    views += [(spec, x, t, _wide(x, columns, run), run) for (spec, x, t, run), columns in tables.items()]
+    for spec, experiment, report, select, run in views:
         names = [f"{spec}/{experiment}"]
         if experiment.casefold() not in RESERVED and short[experiment.casefold()] == run:
             names.append(experiment)
@@ -128,6 +135,21 @@ def forget_views(con: duckdb.DuckDBPyConnection) -> None:
 def views_are_current(con: duckdb.DuckDBPyConnection) -> bool:
     """Whether the views are those that the runs in the store call for."""
     return con.execute("SELECT 1 FROM meta WHERE key = 'views'").fetchone() is not None
+
+
+def _wide(experiment: str, columns: list[tuple[str, str]], run: int) -> str:
+    """The columns of a table side by side: a row for each point, in the order in which points came in."""
+    picked = [f"{key_in_sql(key, 'm')} AS {quote(key['name'])}" for key in json.loads(columns[0][1])]
+    picked += [
+        f"any_value(m.value) FILTER (m.report = {literal(report)}) AS {quote(report.partition('.')[2])}"
+        for report, _ in columns
+    ]
+    reports = ", ".join(literal(report) for report, _ in columns)
+    rows = (
+        f"SELECT *, row_number() OVER () AS came FROM main.measurements WHERE run_id = {run} "
+        f"AND experiment = {literal(experiment)} AND report IN ({reports})"
+    )
+    return f"SELECT {', '.join(picked)} FROM ({rows}) AS m GROUP BY ALL ORDER BY min(m.came)"
 
 
 def _select(experiment: str, report: str, keys: list[dict[str, str]], run: int) -> str:

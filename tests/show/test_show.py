@@ -251,3 +251,29 @@ def test_the_command_survives_a_shell() -> None:
     command = sql_command("SELECT 1", Path("my results"))
     assert shlex.split(command) == ["midsl", "sql", "--store", "my results", "SELECT 1"]
     assert sql_hint([], "x") == ""
+
+
+def test_columns_of_a_table_are_printed_side_by_side() -> None:
+    keys: dict[str, list[Key]] = {"src": ["a", "b"], "dst": ["b", "c"]}
+    back: dict[str, list[Key]] = {"src": ["b", "a"], "dst": ["c", "b"]}
+
+    def column(report: str, keys: Mapping[str, Sequence[Key]], *values: float, unit: str = "") -> ResultTable:
+        nan = np.full(len(values), np.nan)
+        return ResultTable("e", report, keys, np.array(values), np.full(len(values), 3), nan, unit)
+
+    tables = [
+        column("g_edges.weight", keys, 0.25, -1.0, unit="logit"),
+        column("alone", {}, 2.0),
+        column("g_edges.rank", back, 1.0, 2.0),
+    ]
+    c = console()
+    render_results(tables, [], [PlotOf("bar", tables[2])], c, spec="s")
+    lines = [line.split() for line in text_of(c).splitlines() if line]
+    assert lines[0] == ["e.g_edges", "weight", "[logit],", "rank"]
+    assert lines[1:4] == [
+        ["src", "dst", "weight", "rank"],
+        ["a", "b", "0.250", "2.000"],
+        ["b", "c", "-1.000", "1.000"],
+    ]
+    assert lines[4][:3] == ["bar", "of", "e.g_edges.rank:"] and lines[5][0] == "e.alone"
+    assert sql_hint(tables, "s") == 'midsl sql "SELECT * FROM e.g_edges ORDER BY weight DESC LIMIT 5"'

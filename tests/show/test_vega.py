@@ -31,7 +31,7 @@ def views(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return view.get("layer", [view])  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("kind", sorted(set(PLOTS) - {"tokens"}))
+@pytest.mark.parametrize("kind", sorted(set(PLOTS) - {"tokens", "graph"}))
 @pytest.mark.parametrize("se", [float("nan"), 0.25])
 @pytest.mark.parametrize("facet", [{}, {"facet": "part"}])
 def test_every_kind_is_whole(kind: str, se: float, facet: dict[str, str]) -> None:

@@ -32,6 +32,23 @@ def test_a_report_is_a_view_with_its_keys_in_order_and_typed(store: Store, ran: 
     assert answer.rows == [(1, "full", 0.5, True, 2.5, 7, None), (0, None, 1.0, False, None, 7, None)]
 
 
+def test_columns_of_a_table_stand_side_by_side(store: Store, ran: Ran) -> None:
+    """Whatever order their rows and keys came in; and each is still there with its n and se."""
+    keys: dict[str, list[Key]] = {"layer": [2, 0, 1], "part": ["b", None, "a"]}
+    turned: dict[str, list[Key]] = {"part": ["a", "b", None], "layer": [1, 2, 0]}
+    ran(
+        table(report="quality.l0", keys=keys, value=[1.0, 2.0, math.nan]),
+        table(report="quality.order", keys=turned, value=[30.0, 10.0, 20.0]),
+        table(report="effect", value=[1.0] * 4),
+        table(report="whole.x", keys={}, value=[0.5]),
+    )
+    answer = store.query("SELECT * FROM patching.quality")
+    assert answer.columns == ["layer", "part", "l0", "order"]
+    assert answer.rows == [(2, "b", 1.0, 10.0), (0, None, 2.0, 20.0), (1, "a", None, 30.0)]
+    assert store.query('SELECT * FROM patching."quality.order"').columns[-3:] == ["value", "n", "se"]
+    assert store.query("SELECT * FROM patching.whole").rows == [(0.5,)]
+
+
 def test_rows_keep_the_order_they_came_in(store: Store, ran: Ran) -> None:
     order = np.random.default_rng(0).permutation(5000).tolist()
     ran(table(keys={"layer": order}))

@@ -16,7 +16,7 @@ import pytest
 
 from midsl.sema.check import check_source
 from midsl.sema.filefacts import FileFacts
-from midsl.sema.summary import summarise
+from midsl.sema.summary import lines, summarise
 from midsl.sema.typenames import type_of
 from midsl.sema.values import LateV, Value
 from midsl.source import SourceFile, Span
@@ -39,7 +39,7 @@ FAMILIES = {
         "columns",
         "functions",
     ),
-    *("generics", "records", "lenses", "sweeps", "reports", "written", "aliases"),
+    *("generics", "records", "lenses", "sweeps", "reports", "written", "aliases", "tables", "graphs"),
 }
 
 
@@ -75,7 +75,7 @@ def annotated(head: str, block: str) -> str:
         line = d.span.source.line_col(d.span.start)[0] - above
         assert 1 <= line <= len(bare), f"an error outside of the block: {d.message}"
         said[line] = said.get(line, "  #!") + f" {d.code} {d.message};"
-    columns = {(s["experiment"], s["report"]): s for s in summarise(checked) if "report" in s}
+    columns = lines([s for s in summarise(checked) if "report" in s])
     assert checked.module is not None
     for experiment, s in statements(checked.module.tree):
         line = s.span.source.line_col(s.span.start)[0] - above
@@ -85,8 +85,8 @@ def annotated(head: str, block: str) -> str:
             found = watch.get(s.name_span)
             said[line] = f"  #: {type_of(found)}" if found is not None else "  #: nothing"
             continue
-        told = columns.get((experiment, s.name))
-        said[line] = f"  #: ({told['text'].partition('(')[2]}" if told else "  #: nothing"
+        text = columns.get((experiment, s.name)) or columns.get((experiment, f"{s.name}_edges"))
+        said[line] = f"  #: ({text.partition('(')[2]}" if text else "  #: nothing"
     return "".join(f"{line}{said.get(i, '').removesuffix(';')}\n" for i, line in enumerate(bare, 1))
 
 
