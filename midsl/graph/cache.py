@@ -16,7 +16,7 @@ from pathlib import Path
 from midsl.cachedir import cache_dir, kept
 from midsl.graph.info import ModelInfo
 
-VERSION = 1
+VERSION = 2
 """Raised when the same architecture would be described differently; older files are then left unread."""
 
 

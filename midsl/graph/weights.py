@@ -1,4 +1,7 @@
-"""Weights by their field names, in TransformerLens' orientation, whatever way a family stores them."""
+"""Weights by their field names, in TransformerLens' orientation, whatever way a family stores them.
+
+A bias that a family has not is there as zeros, so that what is written for one model holds of the next.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from midsl.graph import walk
 from midsl.graph.attention import Heads
 from midsl.graph.export import is_call
 from midsl.graph.info import WeightRow
-from midsl.graph.mlp import Hidden
+from midsl.graph.mlp import Hidden, Norm
+from midsl.graph.norms import affine
 from midsl.graph.parts import Block, Parts
 from midsl.graph.project import Projection, bias_vector, weight_matrix
 
@@ -23,6 +27,7 @@ def weight_rows(parts: Parts) -> tuple[WeightRow, ...]:
     if parts.pos_embed is not None:
         rows.append(WeightRow(name="W_pos", axes=("pos", "d_model"), per_block=False))
     block = parts.blocks[0]
+    rows += [*_norm_rows("ln1.", block.ln1, True), *_norm_rows("ln2.", block.ln2, True)]
     if block.attn is not None:
         for letter, short in _QKV.items():
             own: Heads | None = getattr(block.attn, short)
@@ -32,25 +37,27 @@ def weight_rows(parts: Parts) -> tuple[WeightRow, ...]:
                 "head" if "head" in str(own.at.layout) and "kv_head" not in str(own.at.layout) else "kv_head"
             )
             rows.append(WeightRow(name=f"attn.W_{letter}", axes=(head, "d_model", "d_head"), per_block=True))
-            if own.projection.bias is not None:
-                rows.append(WeightRow(name=f"attn.b_{letter}", axes=(head, "d_head"), per_block=True))
+            rows.append(WeightRow(name=f"attn.b_{letter}", axes=(head, "d_head"), per_block=True))
         if block.attn.o is not None and block.attn.o_columns is not None:
             rows.append(WeightRow(name="attn.W_O", axes=("head", "d_head", "d_model"), per_block=True))
-            if block.attn.o.bias is not None:
-                rows.append(WeightRow(name="attn.b_O", axes=("d_model",), per_block=True))
-    for name, found in _hidden(block).items():
+            rows.append(WeightRow(name="attn.b_O", axes=("d_model",), per_block=True))
+    for name in _hidden(block):
         rows.append(WeightRow(name=f"mlp.W_{name}", axes=("d_model", "d_mlp"), per_block=True))
-        if found.projection.bias is not None:
-            rows.append(WeightRow(name=f"mlp.b_{name}", axes=("d_mlp",), per_block=True))
+        rows.append(WeightRow(name=f"mlp.b_{name}", axes=("d_mlp",), per_block=True))
     if block.mlp is not None:
         rows.append(WeightRow(name="mlp.W_out", axes=("d_mlp", "d_model"), per_block=True))
-        if block.mlp.out.bias is not None:
-            rows.append(WeightRow(name="mlp.b_out", axes=("d_model",), per_block=True))
+        rows.append(WeightRow(name="mlp.b_out", axes=("d_model",), per_block=True))
+    rows += _norm_rows("ln_final.", parts.ln_final, False)
     if parts.head is not None:
         rows.append(WeightRow(name="W_U", axes=("d_model", "vocab"), per_block=False))
-        if parts.head.projection.bias is not None:
-            rows.append(WeightRow(name="b_U", axes=("vocab",), per_block=False))
+        rows.append(WeightRow(name="b_U", axes=("vocab",), per_block=False))
     return tuple(rows)
+
+
+def _norm_rows(start: str, found: Norm | None, per_block: bool) -> list[WeightRow]:
+    if found is None:
+        return []
+    return [WeightRow(name=start + n, axes=("d_model",), per_block=per_block) for n in ("w", "b")]
 
 
 def _hidden(block: Block) -> dict[str, Hidden]:
@@ -77,6 +84,8 @@ def weight(gm: fx.GraphModule, parts: Parts, name: str, layer: int | None) -> to
     if not 0 <= layer < len(parts.blocks):
         raise KeyError(f"{name} of layer {layer}")
     block = parts.blocks[layer]
+    if name.startswith("ln"):
+        return _norm(gm, parts, block.ln1 if name.startswith("ln1.") else block.ln2, name)
     part, kind = name.split(".")[1].split("_")
     is_bias = part == "b"
     if name.startswith("attn.") and kind in _QKV:
@@ -97,30 +106,42 @@ def weight(gm: fx.GraphModule, parts: Parts, name: str, layer: int | None) -> to
 def _rows(gm: fx.GraphModule, found: Projection, rows: torch.Tensor, bias: bool) -> torch.Tensor:
     """Pick outputs of a projection: the weight as [*rows, in] turned to [.., in, last], or the bias."""
     if bias:
-        value = bias_vector(gm, found)
-        assert value is not None
-        return value[rows]
+        return _bias(gm, found)[rows]
     picked = weight_matrix(gm, found)[rows]
     return picked.transpose(-2, -1)
 
 
 def _out(gm: fx.GraphModule, found: Projection, bias: bool, columns: torch.Tensor | None) -> torch.Tensor:
     if bias:
-        value = bias_vector(gm, found)
-        assert value is not None
-        return value
+        return _bias(gm, found)
     matrix = weight_matrix(gm, found).t()  # [in, out]
     return matrix if columns is None else matrix[columns]
+
+
+def _bias(gm: fx.GraphModule, found: Projection) -> torch.Tensor:
+    """A projection's bias, of one entry for each output; zeros where it has none."""
+    value = bias_vector(gm, found)
+    if value is not None:
+        return value
+    matrix = weight_matrix(gm, found)  # [out, in]
+    return matrix.new_zeros(matrix.shape[0])
+
+
+def _norm(gm: fx.GraphModule, parts: Parts, found: Norm | None, name: str) -> torch.Tensor:
+    """What a norm multiplies by, or adds: [d_model]."""
+    if found is None:
+        raise KeyError(name)
+    weight, bias = affine(gm, parts.frame, found)
+    return weight if name.endswith(".w") else bias
 
 
 def _end(gm: fx.GraphModule, parts: Parts, name: str) -> torch.Tensor:
     if name in ("W_U", "b_U"):
         assert parts.head is not None
-        if name == "W_U":
-            return weight_matrix(gm, parts.head.projection).t()
-        bias = bias_vector(gm, parts.head.projection)
-        assert bias is not None
-        return bias
+        whole = parts.head.projection
+        return weight_matrix(gm, whole).t() if name == "W_U" else _bias(gm, whole)
+    if name.startswith("ln_final."):
+        return _norm(gm, parts, parts.ln_final, name)
     if name == "W_E":
         table = parts.frame.tokens.args[0]
         assert isinstance(table, fx.Node)

@@ -101,8 +101,8 @@ def rename(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         old = find_axis(
             done.type, bound.axis.name if isinstance(bound, AxisV) else arg.name, arg.span, "rename"
         )
-        if old.name in ("batch", "pos", "key_pos"):
-            help = "reduce it, or rename an axis of the model or of a code"
+        if old.name in ("batch", "pos", "key_pos") and not _positions(arg.value, old.name):
+            help = "reduce it, or rename an axis of the model or of a code; `pos: key_pos` is of keys"
             raise fail("MI0301", f"`{old.name}` belongs to the data and keeps its name", arg.span, help=help)
         target = scope.find(arg.value.id) if isinstance(arg.value, ast.Name) else None
         if isinstance(target, AxisV):
@@ -118,6 +118,11 @@ def rename(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         t = replace(done.type, axes=axes)
         done = TensorV(ir.Apply("rename", (done.node,), attrs, type=t, span=node.span))
     return done
+
+
+def _positions(value: ast.Expr, old: str) -> bool:
+    """Whether positions become the keys' positions, or the other way round: the same places of a row."""
+    return isinstance(value, ast.Name) and {value.id, old} == {"pos", "key_pos"}
 
 
 def concat(e: Elaborator, node: ast.Call, scope: Scope) -> Value:

@@ -6,6 +6,9 @@ Once an architecture was exported, its own capability table replaces this one (s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from midsl.graph.info import SiteRow
 
 _STREAM = ("batch", "pos", "d_model")
@@ -48,8 +51,29 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "attn.W_K": ("kv_head", "d_model", "d_head"),
     "attn.W_V": ("kv_head", "d_model", "d_head"),
     "attn.W_O": ("head", "d_head", "d_model"),
+    "attn.b_Q": ("head", "d_head"),
+    "attn.b_K": ("kv_head", "d_head"),
+    "attn.b_V": ("kv_head", "d_head"),
+    "attn.b_O": ("d_model",),
     "mlp.W_in": ("d_model", "d_mlp"),
     "mlp.W_gate": ("d_model", "d_mlp"),
     "mlp.W_out": ("d_mlp", "d_model"),
+    "mlp.b_in": ("d_mlp",),
+    "mlp.b_gate": ("d_mlp",),
+    "mlp.b_out": ("d_model",),
+    "b_U": ("vocab",),
+    **{f"{ln}.{part}": ("d_model",) for ln in ("ln1", "ln2", "ln_final") for part in ("w", "b")},
 }
 """Weights by field name, in TransformerLens' orientation."""
+
+
+def heads_of(axes: tuple[str, ...], sizes: Mapping[str, int]) -> tuple[str, ...]:
+    """Axes of a model of some sizes: where each query head has keys of its own, `kv_head` is `head`."""
+    if "kv_head" not in sizes or sizes["kv_head"] != sizes.get("head"):
+        return axes
+    return tuple("head" if a == "kv_head" else a for a in axes)
+
+
+def generic_sites(sizes: Mapping[str, int]) -> tuple[SiteRow, ...]:
+    """The field's site names, for a model of which no more is known than some sizes."""
+    return tuple(replace(r, axes=heads_of(r.axes, sizes)) for r in GENERIC_SITES)

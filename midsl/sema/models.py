@@ -10,7 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.graph.info import SiteRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
-from midsl.sema.generic import GENERIC_SITES, WEIGHTS
+from midsl.sema.generic import WEIGHTS, generic_sites, heads_of
 from midsl.sema.values import BlocksV, ConstV, ModelV, ModulesV, SiteV, TensorV, TokenizerV, Value
 from midsl.source import Span
 
@@ -23,7 +23,7 @@ SITE = PlainType("Site")
 def rows_of(model: ModelV, ctx: Context) -> tuple[SiteRow, ...]:
     """The site table: the model's own where it is known, else the field's names."""
     info = ctx.facts.info(model.node)
-    return info.sites if info else GENERIC_SITES
+    return info.sites if info else generic_sites(model.sizes)
 
 
 def model_field(model: ModelV, name: str, span: Span, ctx: Context) -> Value:
@@ -45,13 +45,13 @@ def model_field(model: ModelV, name: str, span: Span, ctx: Context) -> Value:
 
         return known_circuit(model, ctx, span)
     if name in WEIGHTS:
-        return weight(model, name, None, span)
+        return weight(model, name, None, span, ctx)
     rows = rows_of(model, ctx)
     top = [r for r in rows if not r.per_block]
     row = next((r for r in top if r.name == name), None)
     if row is not None:
         return make_site(model, row, None, span, ctx)
-    if any(r.name.startswith(name + ".") for r in top):
+    if any(r.name.startswith(name + ".") for r in top) and name not in WEIGHTS:
         return BlocksV(model, None, name)
     if any(r.per_block and r.name.split(".")[0] == name for r in rows):
         raise fail(
@@ -79,9 +79,20 @@ def _size(model: ModelV, name: str, span: Span) -> Value:
     return ConstV(model.sizes[key])
 
 
-def weight(model: ModelV, name: str, layer: int | None, span: Span) -> TensorV:
+def weight(model: ModelV, name: str, layer: int | None, span: Span, ctx: Context) -> TensorV:
     """``m.W_U``, ``m.blocks[3].mlp.W_out``: a weight as a tensor."""
-    axes = tuple(Axis(a, model.owner, model.sizes.get(a)) for a in WEIGHTS[name])
+    info = ctx.facts.info(model.node)
+    row = next((w for w in info.weights if w.name == name), None) if info else None
+    if info and info.weights and row is None:
+        raise fail(
+            "MI0401",
+            f"the model has no weight `{name}`",
+            span,
+            label="not a weight of this model",
+            help=did_you_mean(name, [w.name for w in info.weights]) or "it has other weights",
+        )
+    names = [a if a != "pos" else "ctx" for a in row.axes] if row else heads_of(WEIGHTS[name], model.sizes)
+    axes = tuple(Axis(a, model.owner, model.sizes.get(a)) for a in names)
     return TensorV(ir.Weight(model.node, name, layer, type=TensorType(axes=axes), span=span))
 
 
@@ -102,6 +113,8 @@ def blocks_field(blocks: BlocksV, name: str, span: Span, ctx: Context) -> Value:
     if row is not None:
         return make_site(blocks.model, row, blocks.layer, span, ctx)
     if path in WEIGHTS:
+        if not inside:
+            return weight(blocks.model, path, None, span, ctx)
         if not (isinstance(blocks.layer, ir.Const) and isinstance(blocks.layer.value, int)):
             raise fail(
                 "MI0601",
@@ -109,7 +122,7 @@ def blocks_field(blocks: BlocksV, name: str, span: Span, ctx: Context) -> Value:
                 span,
                 help="name one layer: `m.blocks[3]`",
             )
-        return weight(blocks.model, path, blocks.layer.value, span)
+        return weight(blocks.model, path, blocks.layer.value, span, ctx)
     if any(r.name.startswith(path + ".") for r in rows) or any(w.startswith(path + ".") for w in WEIGHTS):
         return BlocksV(blocks.model, blocks.layer, path)
     start = blocks.path + "." if blocks.path else ""

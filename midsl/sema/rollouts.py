@@ -147,7 +147,7 @@ def _check_causal(edit: ir.Edit) -> None:
         elif isinstance(n, ir.Select):
             over = (n.axis.name,)
         elif isinstance(n, ir.Apply):
-            over = n.over
+            over = n.over if n.op != "rename" else (str(dict(n.attrs)["old"]),)
         if set(over) & set(POSITIONS):
             raise fail(
                 "MI0412",

@@ -104,7 +104,18 @@ def test_weights_explain_the_activations(name: str) -> None:
             out = value["mlp.post", i] @ mg.weight("mlp.W_out", i) + bias("mlp.b_out")
             if name not in ("gemma2", "gemma3"):  # a post-norm stands after it
                 assert close(out, value["mlp_out", i])
+        if ("ln1.normalized", i) in value and "attn.W_V" in names:
+            read = value["ln1.normalized", i] * mg.weight("ln1.w", i) + mg.weight("ln1.b", i)
+            v = torch.einsum("bpm,hmd->bphd", read, mg.weight("attn.W_V", i)) + mg.weight("attn.b_V", i)
+            assert close(v, value["attn.v", i]), "what a norm multiplies by and adds"
+        if ("ln2.normalized", i) in value and "mlp.W_in" in names:
+            read = value["ln2.normalized", i] * mg.weight("ln2.w", i) + mg.weight("ln2.b", i)
+            site = "mlp.pre_linear" if ("mlp.pre_linear", i) in value else "mlp.pre"
+            assert close(read @ mg.weight("mlp.W_in", i) + mg.weight("mlp.b_in", i), value[site, i])
     assert mg.unembed is not None
+    if has(mg, "ln_final.normalized") and not mg.unembed.post:
+        read = value["ln_final.normalized", None] * mg.weight("ln_final.w") + mg.weight("ln_final.b")
+        assert close(read @ mg.weight("W_U") + mg.weight("b_U"), value["logits", None])
 
 
 @pytest.mark.parametrize("name", ALL)
