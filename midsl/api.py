@@ -20,12 +20,12 @@ from midsl.plan.look import Looked, LookedRows, asked, look, only_it, rows_of
 from midsl.plan.record import Landed, land_run
 from midsl.plan.remembered import Remembered
 from midsl.plan.train import Trainer
+from midsl.reach import Reach, Trust, trusting, working_in
 from midsl.sema.check import read_source
 from midsl.show.results import DEFAULT_STORE
 from midsl.show.values import Answer, Plot, Result
 from midsl.source import SourceFile
 from midsl.store.db import Store
-from midsl.workdir import working_in
 
 __all__ = ["Answer", "Plot", "Result", "Session", "compile", "run"]
 
@@ -39,14 +39,21 @@ class Session:
 
     Attributes:
         store: folder of the results store. trust: whether specs may run Python outside the standard library.
+        allow: files and folders that specs may read, besides their own folder and what parameters name.
         memory: what earlier runs have left; a step of which all values are there is not run again.
     """
 
     store: Path | str = DEFAULT_STORE
-    trust: bool = False
+    trust: bool | Trust = False
+    allow: Collection[str | Path] = ()
     memory: Remembered = field(default_factory=Remembered, repr=False)
     _door: Door = field(default_factory=Door, repr=False)
     _last: Compiled | None = field(default=None, repr=False)
+
+    @property
+    def trusted(self) -> Trust:
+        """What specs may do beyond what any may."""
+        return trusting(self.trust, self.allow)
 
     def compile(
         self,
@@ -85,7 +92,7 @@ class Session:
     ) -> Compiled:
         warm = self._last.binder if self._last is not None else None
         done = compile_source(
-            source, folder, texts(params), off, self.trust, warm=warm, handed=handed, narrow=narrow
+            source, folder, texts(params), off, self.trusted, warm=warm, handed=handed, narrow=narrow
         )
         self._last = done
         return done
@@ -149,11 +156,13 @@ class Session:
         """The rows that an expression stands for, if it is data by the names of the file; else None."""
         source, folder = _source(spec, name)
         handed = self._door.take(bind or {})
-        binder = Binder(folder=folder, trainer=Trainer(), trust=self.trust, functions=handed.functions)
+        binder = Binder(
+            reach=Reach(folder, self.trusted, texts(params)), trainer=Trainer(), functions=handed.functions
+        )
         if self._last is not None:
             binder.keep_models_of(self._last.binder)
         binder.models.update(handed.models)
-        with working_in(folder):
+        with working_in(binder.reach):
             return rows_of(source, expression, binder, texts(params), handed.given)
 
     def sql(self, query: str) -> Answer:
@@ -173,12 +182,13 @@ def run(
     *,
     store: Path | str = DEFAULT_STORE,
     trust: bool = False,
+    allow: Collection[str | Path] = (),
     off: Collection[str] = (),
     name: str = "spec",
     bind: Bind | None = None,
 ) -> Result:
     """Run a spec, a text or a path, as `Session.run` does, in a session of its own."""
-    return Session(store, trust).run(spec, params, off=off, name=name, bind=bind)
+    return Session(store, trust, allow).run(spec, params, off=off, name=name, bind=bind)
 
 
 def compile(
@@ -186,12 +196,13 @@ def compile(
     params: Params | None = None,
     *,
     trust: bool = False,
+    allow: Collection[str | Path] = (),
     off: Collection[str] = (),
     name: str = "spec",
     bind: Bind | None = None,
 ) -> Compiled:
     """Check, bind and plan a spec, a text or a path, as `Session.compile` does."""
-    return Session(trust=trust).compile(spec, params, off=off, name=name, bind=bind)
+    return Session(trust=trust, allow=allow).compile(spec, params, off=off, name=name, bind=bind)
 
 
 def texts(params: Params | None) -> dict[str, str]:

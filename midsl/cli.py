@@ -25,6 +25,7 @@ from midsl.cli_library import LIBRARY
 from midsl.cli_look import LOOKING
 from midsl.cli_results import RESULTS
 from midsl.cli_setup import SETUP
+from midsl.reach import Trust
 
 if TYPE_CHECKING:
     from midsl.plan.driver import Compiled
@@ -84,20 +85,21 @@ SPEC = click.argument("spec", type=click.Path(path_type=Path))
 @spec_options
 @click.option("--sarif", is_flag=True, help="Print the diagnostics as SARIF 2.1.0 on stdout.")
 @reporting
-def check(spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, sarif: bool) -> None:
+def check(spec: Path, params: tuple[str, ...], trust: Trust, as_json: bool, sarif: bool) -> None:
     """Check a spec without loading a model."""
     from midsl.diagnostics.model import MiError
+    from midsl.reach import Reach, working_in
     from midsl.sema.check import check_source, read_source
     from midsl.sema.filefacts import FileFacts
     from midsl.sema.summary import lines, summarise
-    from midsl.workdir import working_in
 
     if sarif and as_json:
         raise click.UsageError("--json and --sarif are two forms of one answer: give one of them")
     try:
         source = read_source(spec)
-        with working_in(spec.resolve().parent):
-            checked = check_source(source, FileFacts(), parse_params(params), trust)
+        given = parse_params(params)
+        with working_in(Reach(spec.resolve().parent, trust, given)):
+            checked = check_source(source, FileFacts(), given, trust)
     except MiError as err:
         if not sarif:
             raise
@@ -135,7 +137,7 @@ def print_sarif(diagnostics: Any) -> None:
 def explain(
     spec: Path,
     params: tuple[str, ...],
-    trust: bool,
+    trust: Trust,
     as_json: bool,
     dump: str | None,
     after: str | None,
@@ -212,7 +214,7 @@ def told(bag: Any) -> dict[str, Any]:
 def run(
     spec: Path,
     params: tuple[str, ...],
-    trust: bool,
+    trust: Trust,
     as_json: bool,
     select: tuple[str, ...],
     limit: int | None,
@@ -239,7 +241,7 @@ def run(
         from midsl.plan.jobs import run_apart
 
         words = [str(spec), *(w for p in params for w in ("-p", p)), "--compile", options["compile"]]
-        words += ["--trust"] if trust else []
+        words += trust.words()
         words += [f"--no-{p.replace('_', '-')}" for p in off]
         failed = run_apart(compiled, jobs, words, store.resolve())
         if failed:
@@ -260,24 +262,40 @@ def run(
     help="Points of each sweep to check.",
 )
 @click.option("--exact", is_flag=True, help="Check every point.")
+@STORE
 @reporting
 def verify(
-    spec: Path, params: tuple[str, ...], trust: bool, as_json: bool, points: int, exact: bool, **options: Any
+    spec: Path,
+    params: tuple[str, ...],
+    trust: Trust,
+    as_json: bool,
+    points: int,
+    exact: bool,
+    store: Path,
+    **options: Any,
 ) -> None:
-    """Compare the plan with the float64 oracle."""
+    """Compare the plan with the float64 oracle; what was found goes to `checks` of the store."""
     from midsl.plan.driver import compile_spec
+    from midsl.plan.verified import store_verification
     from midsl.plan.verify import TOLERANCE
     from midsl.plan.verify import verify as verify_plan
 
     off = switched_off(options)
     compiled = compile_spec(spec, parse_params(params), off, trust, compile=options["compile"])
     done = verify_plan(compiled, None if exact else points)
+    run = store_verification(compiled, done, store, parse_params(params), sys.argv[1:])
     if as_json:
         rows = [
             {"name": v.name, "rows": v.rows, "error": v.error, "own_error": v.own_error, "agrees": v.agrees}
             for v in done.verdicts
         ]
-        summary = {"agrees": done.agrees, "worst": done.worst, "reports": rows, "sampled": done.sampled}
+        summary = {
+            "run": run,
+            "agrees": done.agrees,
+            "worst": done.worst,
+            "reports": rows,
+            "sampled": done.sampled,
+        }
         click.echo(json.dumps(summary | told(compiled.bag), indent=1))
     else:
         show_warnings(compiled.bag, as_json)
@@ -297,7 +315,7 @@ def verify(
 @click.argument("site", default="")
 @spec_options
 @reporting
-def sites(spec: Path, site: str, params: tuple[str, ...], trust: bool, as_json: bool) -> None:
+def sites(spec: Path, site: str, params: tuple[str, ...], trust: Trust, as_json: bool) -> None:
     """List the sites of a spec's models: `midsl sites spec.mi 'm.blocks[*].attn.z'`."""
     from midsl.plan.listing import list_sites, sites_text
 

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import click
 
+from midsl.reach import trusting
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -90,10 +92,28 @@ def spec_options(f: F) -> F:
     f = click.option(
         "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="Set a parameter of the spec."
     )(f)
-    f = click.option(
-        "--trust", is_flag=True, help="Allow the spec to run Python outside the standard library."
-    )(f)
-    return json_option(f)
+    return json_option(trust_options(f))
+
+
+def trust_options(f: F) -> F:
+    """`--trust` and `--allow`, which the command gets as one `trust`."""
+
+    @wraps(f)
+    def wrapper(*args: Any, trust: bool, allow: tuple[Path, ...], **kwargs: Any) -> Any:
+        return f(*args, trust=trusting(trust, allow), **kwargs)
+
+    made = click.option(
+        "--trust",
+        is_flag=True,
+        help="Let the spec run Python outside the standard library, and code of models, and read any file.",
+    )(wrapper)
+    return click.option(
+        "--allow",
+        multiple=True,
+        type=click.Path(path_type=Path, exists=True),
+        metavar="PATH",
+        help="Let the spec read this file or folder, too.",
+    )(made)  # type: ignore[return-value]
 
 
 STORE = click.option(

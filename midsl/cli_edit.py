@@ -69,8 +69,8 @@ def fix(files: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
     from midsl.diagnostics.model import Diagnostic, MiError
     from midsl.diagnostics.render import render_json
     from midsl.ide.fix import fix_source
+    from midsl.reach import Reach, working_in
     from midsl.sema.check import read_source
-    from midsl.workdir import working_in
 
     told: list[dict[str, object]] = []
     left: list[Diagnostic] = []
@@ -80,7 +80,7 @@ def fix(files: tuple[Path, ...], dry_run: bool, as_json: bool) -> None:
         except MiError as err:
             left += err.diagnostics
             continue
-        with working_in(path.resolve().parent):
+        with working_in(Reach(path.resolve().parent)):
             done = fix_source(source)
         left += done.left
         told.append({"file": str(path), "changed": done.text != source.text, "fixes": done.fixes})

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from midsl.cli_common import json_option, parse_params, reporting, show_diagnostics, spec_options
+from midsl.reach import Trust
 
 
 @click.command()
@@ -22,7 +23,7 @@ def test(
     word: str,
     verify: bool,
     params: tuple[str, ...],
-    trust: bool,
+    trust: Trust,
     as_json: bool,
 ) -> None:
     """Run the `test` blocks of files; without one, those of the standard library."""
@@ -119,7 +120,7 @@ def export_lens(
     folder: Path,
     force: bool,
     params: tuple[str, ...],
-    trust: bool,
+    trust: Trust,
     as_json: bool,
 ) -> None:
     """Write a decomposition that a spec binds, fitted or not, for another package to read."""

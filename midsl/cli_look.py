@@ -7,11 +7,12 @@ from pathlib import Path
 
 import click
 
-from midsl.cli_common import STORE, json_option, parse_params, reporting
+from midsl.cli_common import STORE, json_option, parse_params, reporting, trust_options
+from midsl.reach import Trust
 
 
 def show_value(
-    spec: Path, expression: str, params: tuple[str, ...], experiment: str, trust: bool, as_json: bool
+    spec: Path, expression: str, params: tuple[str, ...], experiment: str, trust: Trust, as_json: bool
 ) -> None:
     """Print what an expression of a spec comes to; nothing goes to a store."""
     from rich.console import Console
@@ -42,9 +43,9 @@ def show_value(
 
 @click.command()
 @STORE
-@click.option("--trust", is_flag=True, help="Allow specs to run Python outside the standard library.")
+@trust_options
 @reporting
-def serve(store: Path, trust: bool) -> None:
+def serve(store: Path, trust: Trust) -> None:
     """Answer questions on stdin, one JSON object a line, and keep models in memory between them.
 
     \b
@@ -68,11 +69,11 @@ def serve(store: Path, trust: bool) -> None:
 
 @click.command()
 @click.argument("run", default="latest")
-@click.option("--trust", is_flag=True, help="Allow the spec to run Python outside the standard library.")
+@trust_options
 @STORE
 @json_option
 @reporting
-def reproduce(run: str, trust: bool, store: Path, as_json: bool) -> None:
+def reproduce(run: str, trust: Trust, store: Path, as_json: bool) -> None:
     """Run a stored run again, from what the store has of it, and compare; 1 if results differ."""
     import sys
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from midsl.cli_common import STORE, json_option, reporting, show_diagnostics
+from midsl.cli_common import STORE, json_option, reporting, show_diagnostics, trust_options
 from midsl.diagnostics.model import Diagnostic
+from midsl.reach import Trust
 
 if TYPE_CHECKING:
     from midsl.store.export import Format
@@ -67,7 +68,7 @@ def ls(store: Path, as_json: bool) -> None:
     "-p", "--param", "params", multiple=True, metavar="NAME=VALUE", help="With a spec: set a parameter of it."
 )
 @click.option("--experiment", default="", help="With a spec: whose names, if not the first experiment's.")
-@click.option("--trust", is_flag=True, help="With a spec: allow it Python outside the standard library.")
+@trust_options
 @STORE
 @json_option
 @reporting
@@ -76,7 +77,7 @@ def show(
     expression: str,
     params: tuple[str, ...],
     experiment: str,
-    trust: bool,
+    trust: Trust,
     store: Path,
     as_json: bool,
 ) -> None:
@@ -90,7 +91,7 @@ def show(
 
         return show_value(Path(run), expression, params, experiment, trust, as_json)
     if params or experiment or trust:
-        raise click.UsageError("-p, --experiment and --trust are for `midsl show SPEC EXPRESSION`")
+        raise click.UsageError("-p, --experiment, --trust and --allow are for `midsl show SPEC EXPRESSION`")
     from rich.console import Console
 
     from midsl.show.stored import print_run, run_json

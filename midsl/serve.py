@@ -17,6 +17,7 @@ from midsl.api import Session
 from midsl.diagnostics.model import Diagnostic, MiError
 from midsl.diagnostics.render import render_json
 from midsl.plan.look import rows_json, value_json
+from midsl.reach import NO_TRUST, Trust
 from midsl.show.values import Result
 
 Answer = dict[str, Any]
@@ -29,7 +30,7 @@ class Server:
     """Answers questions with one session."""
 
     store: Path
-    trust: bool = False
+    trust: Trust = NO_TRUST
     session: Session = field(init=False)
 
     def __post_init__(self) -> None:

@@ -22,14 +22,15 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "midsl"
 MAX_LINES = 450
 
-BASE = {"source", "cachedir", "resources", "workdir"}
+BASE = {"source", "cachedir", "resources", "reach", "unpack"}
 FRONT = {*BASE, "diagnostics", "syntax", "ir"}
 LAYERS: dict[str, set[str]] = {
     "source": set(),
     "cachedir": set(),
     "resources": set(),
-    "workdir": set(),
-    "diagnostics": BASE,
+    "reach": {"diagnostics"},
+    "unpack": {"diagnostics"},
+    "diagnostics": {"source", "cachedir", "resources"},
     "syntax": {*BASE, "diagnostics"},
     "ir": {*BASE, "diagnostics"},
     "data": {*BASE, "diagnostics"},
@@ -93,7 +94,8 @@ NO_TORCH = {
     "source",
     "cachedir",
     "resources",
-    "workdir",
+    "reach",
+    "unpack",
     "diagnostics",
     "syntax",
     "ir",

@@ -99,7 +99,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise fail("MI0504", f"cannot read {path}: {error.strerror}", help=WHERE) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise fail("MI0510", f"{path} is not JSON: {error}", help=AGAIN) from None
     if not isinstance(found, dict):
         raise fail("MI0510", f"{path} is not a configuration: it holds no object", help=AGAIN)

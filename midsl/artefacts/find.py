@@ -8,6 +8,7 @@ from pathlib import Path
 from midsl.artefacts import circuit_tracer, dictionary_learning, gemma_scope, sae_lens, sparsify, tuned_lens
 from midsl.artefacts.base import Artefact
 from midsl.diagnostics.model import fail
+from midsl.reach import may_read
 
 _FILES: tuple[tuple[str, str, Callable[..., Artefact]], ...] = (
     (sae_lens.CONFIG, sae_lens.WEIGHTS, sae_lens.read),
@@ -26,6 +27,7 @@ def read(path: Path, layer: int | None = None) -> Artefact:
     Raises:
         MiError: MI0504 if nothing is there, MI0510 if it is damaged, MI0514 if it is not understood.
     """
+    may_read(path)
     if path.is_file() and path.suffix == ".npz":
         return gemma_scope.read(path)
     if not path.is_dir():

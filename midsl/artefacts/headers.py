@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+from math import prod
 from pathlib import Path
 
 from midsl.diagnostics.model import fail
+from midsl.unpack import check_archive
 
 Header = dict[str, tuple[tuple[int, ...], str]]
 """Key -> shape and precision (F32, F16, BF16, ..)."""
@@ -31,7 +33,7 @@ def header(path: Path) -> Header | None:
         return read(path)
     except OSError as error:
         raise fail("MI0504", f"cannot read {path}: {error.strerror or error}", help=AGAIN) from None
-    except (ValueError, KeyError, TypeError, struct.error, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, struct.error, zipfile.BadZipFile) as error:
         raise fail("MI0510", f"{path} is damaged: {error}", help=AGAIN) from None
 
 
@@ -48,16 +50,20 @@ def _npz(path: Path) -> Header:
     from numpy.lib import format as npy
 
     found: Header = {}
+    check_archive(path)
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             with archive.open(name) as f:
                 version = npy.read_magic(f)
                 read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
                 shape, _, dtype = read(f)
+                there = archive.getinfo(name).file_size - f.tell()
             if dtype.hasobject:
                 raise fail(
                     "MI0508", f"{path}: `{name}` would run code when loaded", help="keep numbers alone"
                 )
+            if there != prod(shape) * dtype.itemsize:
+                raise ValueError(f"`{name}` says that it is {list(shape)} and has {there} bytes")
             kind = f"{dtype.kind}{dtype.itemsize}"
             found[name.removesuffix(".npy")] = (shape, _NPZ.get(kind, kind))
     return found

@@ -18,6 +18,7 @@ from torch import Tensor
 from midsl.artefacts.base import check_keys, content, not_understood
 from midsl.artefacts.headers import AGAIN
 from midsl.diagnostics.model import fail
+from midsl.unpack import check_archive
 
 
 def read_tensor(
@@ -70,11 +71,12 @@ def _whole(path: Path, sha256: str) -> dict[str, Tensor]:
 
 
 def _pickled(path: Path) -> dict[str, Tensor]:
+    check_archive(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise fail("MI0508", f"{path} would run code when loaded", help="keep the tensors alone") from None
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
+    except (RuntimeError, EOFError, OSError, KeyError, MemoryError) as error:
         raise fail("MI0510", f"{path} is damaged: {error}", help=AGAIN) from None
     if not isinstance(found, dict) or not all(isinstance(v, Tensor) for v in found.values()):
         raise not_understood("it is not a table of tensors", path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from midsl.diagnostics.model import Diagnostic, MiError, fail
+from midsl.reach import may_read
 
 
 class Unusable(Exception):
@@ -27,8 +28,9 @@ def read_text(path: str | Path) -> str:
     """Return the text of a UTF-8 file, line ends as they are.
 
     Raises:
-        MiError: MI0504 if it cannot be read, or is not UTF-8.
+        MiError: MI0504 if it cannot be read, or is not UTF-8; MI0516 if it is outside the spec's reach.
     """
+    may_read(path)
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
             return file.read()

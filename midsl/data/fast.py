@@ -16,6 +16,7 @@ from typing import Any, Literal
 from midsl.data.chat import ChatTemplate, chat_template
 from midsl.data.failures import read_text
 from midsl.diagnostics.model import fail
+from midsl.reach import may_read
 
 Bos = Literal["tokenizer", "add", "none"]
 _ANCHORS = ("\n", "(", "a")
@@ -162,7 +163,7 @@ def hf_tokenizer(source: Any, bos: Bos = "tokenizer") -> FastTokenizer:
         raise fail("MI0511", f"bos: {bos!r} is unknown", help='one of "tokenizer", "add", "none"')
     if not isinstance(source, (str, Path)):
         return _from_object(source, bos)
-    path = Path(source)
+    path = may_read(source)
     folder, file = (path, path / "tokenizer.json") if path.is_dir() else (path.parent, path)
     if path.is_dir() and not file.exists():
         return _from_object(_with_transformers(path), bos)
@@ -228,7 +229,7 @@ def _settings(folder: Path) -> dict[str, Any]:
         if path.exists():
             try:
                 found = json.loads(read_text(path))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise fail("MI0510", f"{path} is not JSON: {error}", help="fetch it again") from error
             if not isinstance(found, dict):
                 raise fail("MI0510", f"{path} holds no settings", help="fetch it again")
@@ -240,7 +241,9 @@ def _with_transformers(folder: Path) -> Any:
     """Let transformers read the older file formats of a local folder."""
     transformers = _needs(lambda: __import__("transformers"), "transformers")
     try:
-        return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return transformers.AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # whatever a converter may raise
         raise fail(
             "MI0507",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from midsl.diagnostics.model import fail
+from midsl.reach import may_read
 
 BOS, EOS, FIRST_BYTE = 1, 2, 3
 _BYTE = re.compile(rb"<0x([0-9A-F]{2})>$")
@@ -127,7 +128,7 @@ def llama2c_tokenizer(bin: str | Path) -> Llama2cTokenizer:
 
     Source: github.com/karpathy/llama2.c, the layout that ``run.c`` reads.
     """
-    path = Path(bin)
+    path = may_read(bin)
     try:
         raw = path.read_bytes()
     except OSError as error:

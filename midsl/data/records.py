@@ -11,6 +11,8 @@ from typing import Any
 from midsl.data.build import need
 from midsl.data.failures import read_text
 from midsl.diagnostics.model import fail
+from midsl.reach import may_read
+from midsl.unpack import RATIO, SMALL
 
 Record = dict[str, Any]
 
@@ -70,7 +72,7 @@ def _jsonl(path: Path) -> list[Record]:
         if line.strip():
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             need(isinstance(record, dict), f"line {number} of {path} is not a JSON object")
             out.append(record)
@@ -80,10 +82,19 @@ def _jsonl(path: Path) -> list[Record]:
 def _parquet(path: Path) -> list[Record]:
     import duckdb
 
-    if not path.is_file():
+    if not may_read(path).is_file():
         raise fail("MI0504", f"cannot read {path}: there is no such file", help="check the path")
     try:
         with duckdb.connect() as db:
+            shape = (
+                "SELECT num_rows * (SELECT count(*) FROM parquet_schema($1)) FROM parquet_file_metadata($1)"
+            )
+            cells = (db.execute(shape, [str(path)]).fetchone() or (0,))[0]
+            need(
+                cells * 8 <= max(SMALL, RATIO * path.stat().st_size),
+                f"{path} unpacks to {cells:,} cells, far more than its size",
+                "take what is needed of it into a file of its own",
+            )
             done = db.execute("SELECT * FROM read_parquet(?)", [str(path)])
             names = [d[0] for d in done.description or []]
             rows = done.fetchall()

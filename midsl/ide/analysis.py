@@ -8,13 +8,13 @@ from pathlib import Path
 
 from midsl.diagnostics.model import Bag, Diagnostic, MiError
 from midsl.ide.names import Names, names_of
+from midsl.reach import Reach, working_in
 from midsl.sema.check import check_source
 from midsl.sema.filefacts import FileFacts
 from midsl.sema.values import Value
 from midsl.source import SourceFile, Span
 from midsl.syntax import ast
 from midsl.syntax.parse import parse
-from midsl.workdir import working_in
 
 
 @dataclass
@@ -59,7 +59,7 @@ def analyse(text: str, path: Path) -> Analysis:
     source = SourceFile(path.name, text, path)
     values: dict[Span, Value] = {}
     try:
-        with working_in(path.parent):
+        with working_in(Reach(path.parent)):
             checked = check_source(source, FileFacts(), watch=values)
     except MiError as err:
         return Analysis(source, parse(source, Bag()), list(err.diagnostics), values)

@@ -18,8 +18,9 @@ from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.models.config import unknown_key
 from midsl.models.facts import Facts
-from midsl.models.hf_files import dtype_name, hf_facts, hf_sizes, read_config
+from midsl.models.hf_files import dtype_name, hf_facts, hf_sizes, read_config, read_json
 from midsl.models.tokens import plain_tokenizer, tokenizer_at
+from midsl.reach import may_read
 
 if TYPE_CHECKING:
     from torch import nn
@@ -180,6 +181,7 @@ def _from_folder(folder: Path, dtype: str, trust: bool) -> LoadedModel:
     import torch
 
     config = read_config(folder)
+    _stays_inside(folder)
     facts = hf_facts(config, dtype)
     transformers = _transformers()
     if "auto_map" in config and config["model_type"] not in transformers.CONFIG_MAPPING and not trust:
@@ -211,6 +213,19 @@ def _from_folder(folder: Path, dtype: str, trust: bool) -> LoadedModel:
         )
     sizes = hf_sizes(model.config.to_dict())
     return finish(model, hf_facts(config, dtype, facts.sizes | sizes), _tokenizer_in(folder))
+
+
+def _stays_inside(folder: Path) -> None:
+    """Refuse a folder whose files send the loader elsewhere: shards by paths, the base of an adapter."""
+    for index in folder.glob("*.index.json"):
+        shards = read_json(index).get("weight_map", {})
+        for name in set(shards.values()) if isinstance(shards, dict) else ():
+            may_read(folder / str(name))
+    adapter = folder / "adapter_config.json"
+    if adapter.exists():
+        base = str(read_json(adapter).get("base_model_name_or_path") or "")
+        if base and Path(base).exists():
+            may_read(base)
 
 
 def _read_weights(make: Callable[[str], tuple[nn.Module, Any]], folder: Path) -> tuple[Any, Any]:

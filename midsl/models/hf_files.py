@@ -7,13 +7,13 @@ to its family's default is left out, not guessed, save where the default is the 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from midsl.diagnostics.model import fail
 from midsl.models.facts import Facts, Json
+from midsl.reach import hub_cache, may_read
 
 _NAMES: dict[str, tuple[str, ...]] = {
     "layer": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
@@ -98,8 +98,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Read the `config.json` of a local folder.
 
     Raises:
-        MiError: MI0504 if the folder or the file is missing, MI0510 if it is not a model configuration.
+        MiError: MI0504 if the folder or the file is missing, MI0510 if it is not a model configuration,
+            MI0516 if it or what it needs is outside the spec's reach.
     """
+    may_read(folder)
     if not folder.is_dir():
         raise fail(
             "MI0504",
@@ -107,15 +109,8 @@ def read_config(folder: Path) -> dict[str, Any]:
             help="models.file wants a folder with config.json, *.safetensors and the tokenizer's files",
         )
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise fail(
-            "MI0504", f"cannot read {path}: {error.strerror}", help="save the model with its config"
-        ) from error
-    except ValueError as error:
-        raise fail("MI0510", f"{path} is not JSON: {error}", help="download the file again") from error
-    if not isinstance(config, dict) or "model_type" not in config:
+    config = read_json(path)
+    if "model_type" not in config:
         raise fail(
             "MI0510",
             f"{path} is not a transformers configuration: it has no `model_type`",
@@ -124,12 +119,24 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a model's folder; MI0504 if it cannot be read, MI0510 if it is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise fail(
+            "MI0504", f"cannot read {path}: {error.strerror}", help="save the model with its config"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise fail("MI0510", f"{path} is not JSON: {error}", help="download the file again") from error
+    if not isinstance(found, dict):
+        raise fail("MI0510", f"{path} holds no JSON object", help="download the file again")
+    return found
+
+
 def cached_snapshot(id: str, revision: str = "main") -> Path | None:
     """Return the folder of a hub model in the local transformers cache, None if it was never fetched."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    home = Path(os.environ.get("HF_HOME") or cache / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
-    repo = hub / f"models--{id.replace('/', '--')}"
+    repo = hub_cache() / f"models--{id.replace('/', '--')}"
     ref = repo / "refs" / revision
     commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else revision
     folder = repo / "snapshots" / commit

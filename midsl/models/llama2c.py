@@ -14,6 +14,7 @@ from midsl.models.config import TinyConfig, tiny_config
 from midsl.models.facts import Facts
 from midsl.models.tokens import plain_tokenizer
 from midsl.models.toy import tiny_facts
+from midsl.reach import may_read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,7 +52,7 @@ def _config(path: Path) -> TinyConfig:
         MiError: MI0504 if the file cannot be read, MI0510 if its header or length is not of this format.
     """
     try:
-        size = path.stat().st_size
+        size = may_read(path).stat().st_size
         with path.open("rb") as file:
             head = file.read(_HEADER.size)
     except OSError as error:

@@ -23,6 +23,8 @@ from midsl.models.facts import Facts
 from midsl.models.names import CONVENTIONS, Convention, Shapes, Source, Weights, recognise
 from midsl.models.tokens import plain_tokenizer
 from midsl.models.toy import tiny_facts
+from midsl.reach import may_read
+from midsl.unpack import check_archive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -169,7 +171,7 @@ def _readable(path: str) -> Path:
     Raises:
         MiError: MI0504 if it cannot be read.
     """
-    where = Path(path)
+    where = may_read(path)
     try:
         where.open("rb").close()
     except OSError as error:
@@ -193,7 +195,7 @@ def _json(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the tensor entries of a JSON checkpoint, and the configuration fields that it states."""
     try:
         whole = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
     if not isinstance(whole, dict):
         raise _damaged(path, "it holds no record of tensors")
@@ -261,6 +263,7 @@ def _unpickle(path: Path, inside: str) -> dict[str, Tensor]:
     """
     import torch
 
+    check_archive(path)
     try:
         whole = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -271,7 +274,7 @@ def _unpickle(path: Path, inside: str) -> dict[str, Tensor]:
                 help="save its tensors alone: safetensors.torch.save_file(model.state_dict(), ...)",
             ) from error
         raise _damaged(path, str(error).splitlines()[0]) from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, MemoryError) as error:
         raise _damaged(path, str(error).splitlines()[0] if str(error) else "it ends early") from error
     if inside:
         if not isinstance(whole, dict) or inside not in whole:

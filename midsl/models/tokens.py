@@ -6,10 +6,10 @@ The tokenizers themselves live in `midsl.data.tokenizers`, imported only where o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
+from midsl.reach import may_read
 
 if TYPE_CHECKING:  # numpy comes with it, and `check` reads this module
     from midsl.data.dataset import Tokenizer
@@ -27,7 +27,7 @@ def tokenizer_at(path: str) -> Tokenizer:
     """
     from midsl.data import tokenizers
 
-    where = Path(path)
+    where = may_read(path)
     if not where.exists():
         raise fail("MI0504", f"there is no tokenizer at {where}", help="give a folder or a tokenizer file")
     if where.suffix == ".bin":

@@ -10,6 +10,7 @@ from midsl.diagnostics.model import fail
 from midsl.plan.driver import compile_source, selected
 from midsl.plan.handed import Handed
 from midsl.plan.record import Landed, land_run
+from midsl.reach import NO_TRUST, Trust
 from midsl.sema.given import Given
 from midsl.source import SourceFile
 from midsl.store.compare import Comparison, compare
@@ -25,7 +26,7 @@ class Reproduced:
     comparison: Comparison
 
 
-def reproduce(store: Path, run: str, trust: bool = False, top: int = 5) -> Reproduced:
+def reproduce(store: Path, run: str, trust: Trust = NO_TRUST, top: int = 5) -> Reproduced:
     """Run a stored run again, with its spec, its imports, its parameters and its passes, and nothing reused.
 
     Models and data are those that are there now, in the folder where the spec was; what differs in them is

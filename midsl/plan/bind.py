@@ -32,6 +32,7 @@ from midsl.graph.sites import ModelGraph, build_model_graph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
 from midsl.ops.extern import call
+from midsl.reach import Reach
 from midsl.sema.check import Checked, check_source
 from midsl.sema.facts import Facts, Told
 from midsl.sema.filefacts import FileFacts
@@ -41,9 +42,9 @@ from midsl.source import SourceFile
 
 @dataclass
 class Binder(Facts):
-    """Builds what recipes describe, relative to the folder of the spec."""
+    """Builds what recipes describe, out of what is in reach."""
 
-    folder: Path = field(default_factory=Path)
+    reach: Reach = field(default_factory=Reach)
     bag: Bag = field(default_factory=Bag)
     models: dict[str, LoadedModel] = field(default_factory=dict)
     graphs: dict[tuple[str, bool], ModelGraph] = field(default_factory=dict)
@@ -55,7 +56,6 @@ class Binder(Facts):
     tensors: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     trainer: Callable[[Binder, ir.Train], LoadedModel] | None = None
     fitter: Callable[[Binder, ir.Fit], dict[str, Tensor]] | None = None
-    trust: bool = False
     is_bound = True
     limit: int = 0
     """How many rows to take of each data set that nothing is trained or fitted on; 0: all."""
@@ -226,7 +226,7 @@ class Binder(Facts):
         if ref.startswith("bind:"):
             return self._given(ref, args, node)
         module, _, name = ref.partition(":")
-        if not module.startswith("midsl.") and not self.trust:
+        if not module.startswith("midsl.") and not self.reach.trust.code:
             raise fail(
                 "MI0605",
                 f"{ref} is Python outside the standard library",
@@ -243,7 +243,7 @@ class Binder(Facts):
                 help="see that the function stands in that module, and what it needs is installed",
             ) from None
         given = {k: self.decode(v) for k, v in args}
-        if self.trust and "trust" in signature(function).parameters:
+        if self.reach.trust.code and "trust" in signature(function).parameters:
             given["trust"] = True  # never from the spec: only the command line gives it
         try:
             return function(**given)
@@ -327,7 +327,7 @@ def check_bound(
     Raises:
         MiError: what the files alone show to be wrong.
     """
-    alone = check_source(source, FileFacts(), params, binder.trust, tests=tests, given=given).require()
+    alone = check_source(source, FileFacts(), params, binder.reach.trust, tests=tests, given=given).require()
     if binder.limit:
         binder.whole |= {n.digest for n in learned_from(*alone.roots)}
-    return check_source(source, binder, params, binder.trust, tests=tests, given=given)
+    return check_source(source, binder, params, binder.reach.trust, tests=tests, given=given)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from midsl.diagnostics.model import Bag, MiError, fail
+from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
@@ -47,12 +47,12 @@ from midsl.plan.steps import (
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
 from midsl.plan.viewed import Viewed, viewed
+from midsl.reach import NO_TRUST, Reach, Trust, working_in
 from midsl.sema.check import read_source
 from midsl.sema.stdfiles import is_std
 from midsl.show.progress import progress
 from midsl.source import SourceFile, Span
 from midsl.store.rows import CellRow, CheckRow, LossRow, ResultTable
-from midsl.workdir import working_in
 
 
 @dataclass
@@ -90,7 +90,7 @@ def compile_spec(
     path: Path,
     params: Mapping[str, str] | None = None,
     off: Collection[str] = (),
-    trust: bool = False,
+    trust: Trust = NO_TRUST,
     tests: Callable[[str], bool] | None = None,
     compile: str = "never",
     select: Collection[str] = (),
@@ -122,7 +122,7 @@ def compile_source(
     folder: Path,
     params: Mapping[str, str] | None = None,
     off: Collection[str] = (),
-    trust: bool = False,
+    trust: Trust = NO_TRUST,
     tests: Callable[[str], bool] | None = None,
     compile: str = "never",
     warm: Binder | None = None,
@@ -143,14 +143,15 @@ def compile_source(
     """
     trainer, fitter = Trainer(), Fitter()
     bag = Bag()
-    binder = Binder(folder=folder, bag=bag, trainer=trainer, fitter=fitter, trust=trust, limit=limit)
+    reach = Reach(folder, trust, params or {})
+    binder = Binder(reach=reach, bag=bag, trainer=trainer, fitter=fitter, limit=limit)
     if warm is not None:
         binder.keep_models_of(warm)
     if handed is not None:
         binder.models.update(handed.models)
         binder.functions = handed.functions
         HANDED.update(handed.functions)
-    with working_in(binder.folder):
+    with working_in(binder.reach):
         checked = check_bound(source, binder, params, tests, handed.given if handed else None)
         program = checked.require()
         if narrow is not None:
@@ -161,6 +162,7 @@ def compile_source(
         optimised = optimise(program, binder, off)
         plan = build(optimised.program, optimised.schedule)
     imports = {s.name: s.text for s in checked.ctx.trees if s is not source and not is_std(s)}
+    _tell_trusted(program, reach, bag)
     bound = handed.given.names if handed is not None else ()
     return Compiled(
         source,
@@ -176,6 +178,15 @@ def compile_source(
         imports,
         bound,
     )
+
+
+def _tell_trusted(program: Program, reach: Reach, bag: Bag) -> None:
+    """Name what a spec has done or will do by leave of its user alone (MI0607)."""
+    refs = dict.fromkeys(str(getattr(n, "ref", "")) for n in ir.walk(*program.roots))
+    used = [f"Python `{r}`" for r in refs if r and not r.startswith(("midsl.", "bind:"))] + reach.used
+    if used:
+        help = "`--allow PATH` lets it read, and no more"
+        bag.add(Diagnostic("MI0607", f"trusted with {', '.join(used)}", help=help, severity="note"))
 
 
 @dataclass
@@ -219,7 +230,7 @@ class Execution:
 
     def load(self) -> None:
         """Load and train what the plan needs; done once, before anything runs."""
-        with working_in(self.compiled.binder.folder):
+        with working_in(self.compiled.binder.reach):
             for step in self.compiled.plan.steps:
                 if isinstance(step, (LoadStep, TrainStep)) and id(step) not in self.loaded:
                     began, cpu = time.perf_counter(), time.process_time()
@@ -258,7 +269,7 @@ class Execution:
                     on_stage(current)
             current = None
 
-        with working_in(self.compiled.binder.folder):
+        with working_in(self.compiled.binder.reach):
             for step in self.compiled.plan.steps:
                 if isinstance(step, RunStep):
                     close()  # the sinks of an experiment come last

@@ -24,15 +24,15 @@ from midsl.plan.evaluate import Evaluator
 from midsl.plan.fits import Fitter
 from midsl.plan.inputs import Rows
 from midsl.plan.train import Trainer
+from midsl.reach import NO_TRUST, Reach, Trust, working_in
 from midsl.sema.check import Checked, read_source
 from midsl.sema.values import ConstV, LensV, RecordV, SiteV, TensorV
-from midsl.workdir import working_in
 
 _ABOUT = ("kind", "format", "heads", "skips", "config")
 
 
 def export_lens(
-    spec: Path, name: str, format: str, folder: Path, params: Mapping[str, str], trust: bool = False
+    spec: Path, name: str, format: str, folder: Path, params: Mapping[str, str], trust: Trust = NO_TRUST
 ) -> Parts:
     """Write the decomposition that a spec binds to a name; fit it first, if that was not done before.
 
@@ -41,8 +41,8 @@ def export_lens(
             MI0514 where the format has no place for it.
     """
     source, folder = read_source(spec), folder.resolve()
-    binder = Binder(folder=spec.resolve().parent, trainer=Trainer(), fitter=Fitter(), trust=trust)
-    with working_in(binder.folder):
+    binder = Binder(reach=Reach(spec.resolve().parent, trust, params), trainer=Trainer(), fitter=Fitter())
+    with working_in(binder.reach):
         checked = check_bound(source, binder, params)
         checked.require()
         made = _named(checked, name)

@@ -10,19 +10,21 @@ from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
 from midsl.plan.bind import Binder
 from midsl.plan.train import Trainer
+from midsl.reach import NO_TRUST, Reach, Trust, working_in
 from midsl.sema.check import check_source, read_source
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.scope import Lazy
 from midsl.sema.values import ModelV, PoisonError, SiteV
 from midsl.syntax.parse import parse_expression
-from midsl.workdir import working_in
 
 
-def list_sites(spec: Path, expression: str, params: Mapping[str, str], trust: bool) -> list[dict[str, Any]]:
+def list_sites(
+    spec: Path, expression: str, params: Mapping[str, str], trust: Trust = NO_TRUST
+) -> list[dict[str, Any]]:
     """Rows of the site table: path, module, axes with sizes, readable, writable, why not."""
     source = read_source(spec)
-    binder = Binder(folder=spec.resolve().parent, trainer=Trainer(), trust=trust)
-    with working_in(binder.folder):
+    binder = Binder(reach=Reach(spec.resolve().parent, trust, params), trainer=Trainer())
+    with working_in(binder.reach):
         checked = check_source(source, binder, params, trust)
         if checked.module is None:
             checked.require()

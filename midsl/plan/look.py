@@ -22,6 +22,7 @@ from midsl.plan.driver import Compiled, Execution
 from midsl.plan.explain import Explanation, explain, si
 from midsl.plan.remembered import Remembered
 from midsl.plan.saved import Saved
+from midsl.reach import Trust
 from midsl.sema.check import check_source
 from midsl.sema.elaborate import Elaborator
 from midsl.sema.filefacts import FileFacts
@@ -130,10 +131,10 @@ def rows_of(
 ) -> LookedRows | None:
     """The rows of an expression that is data by itself; None for any other."""
     tree = parse_expression(expression)
-    value = _by_itself(source, tree, FileFacts(), params, binder.trust, given)
+    value = _by_itself(source, tree, FileFacts(), params, binder.reach.trust, given)
     if not isinstance(value, (DataV, PartV)):
         return None
-    value = _by_itself(source, tree, binder, params, binder.trust, given)
+    value = _by_itself(source, tree, binder, params, binder.reach.trust, given)
     assert isinstance(value, (DataV, PartV))
     data = value.node if isinstance(value, DataV) else value.node.data
     made = next((n for n in ir.walk(data) if isinstance(n, ir.Tokenizer)), None)
@@ -159,7 +160,7 @@ def _by_itself(
     tree: ast.Expr,
     facts: Any,
     params: Mapping[str, str],
-    trust: bool,
+    trust: Trust,
     given: Given | None,
 ) -> Value | None:
     """What an expression is with the names of the file alone; None if it needs more."""

@@ -86,7 +86,7 @@ def land_run(
     kept = {s.experiment: s.cells[0].reused_from or "" for s in reused.stages}
     explained = explain(compiled, kept)  # also refuses what does not fit, with nothing written
     execution = Execution(compiled, remembered=remembered)
-    writer = store.begin(_record(compiled, params, argv, explained))
+    writer = store.begin(record_of(compiled, params, argv, explained))
     told = 0
 
     def land(stage: Stage) -> None:
@@ -113,7 +113,7 @@ def land_run(
 
     try:
         execution.load()
-        writer.amend(_record(compiled, params, argv, explained))  # what was trained has weights now
+        writer.amend(record_of(compiled, params, argv, explained))  # what was trained has weights now
         for stage in reused.stages:
             land(stage)
         execution.run(land)
@@ -233,7 +233,8 @@ def _json(
     }
 
 
-def _record(compiled: Compiled, params: Mapping[str, str], argv: list[str], explained: Any) -> RunRecord:
+def record_of(compiled: Compiled, params: Mapping[str, str], argv: list[str], explained: Any) -> RunRecord:
+    """What the store keeps of a run beside its results."""
     binder = compiled.binder
     models = []
     for name, node in compiled.program.models:
@@ -280,7 +281,7 @@ def _record(compiled: Compiled, params: Mapping[str, str], argv: list[str], expl
         argv=argv,
         models=models,
         datasets=datasets,
-        environment=environment(binder.folder)
+        environment=environment(binder.reach.folder)
         | {
             "torch_threads": torch.get_num_threads(),
             "imports": compiled.imports,

@@ -13,6 +13,7 @@ from pathlib import Path
 from midsl.diagnostics.model import Bag, Diagnostic, MiError
 from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.verify import Verdict, verify
+from midsl.reach import NO_TRUST, Trust
 from midsl.resources import resource_dir
 from midsl.sema.check import read_source
 from midsl.store.rows import CheckRow
@@ -64,7 +65,7 @@ def library() -> tuple[Path, ...]:
 def run_tests(
     path: Path,
     word: str = "",
-    trust: bool = False,
+    trust: Trust = NO_TRUST,
     against_oracle: bool = False,
     params: Mapping[str, str] | None = None,
 ) -> FileTested:

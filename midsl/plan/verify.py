@@ -29,7 +29,7 @@ from midsl.plan.driver import Compiled, Execution
 from midsl.plan.results import Results
 from midsl.plan.session import Session
 from midsl.plan.steps import RollStep
-from midsl.workdir import working_in
+from midsl.reach import working_in
 
 TOLERANCE = 1e-9
 
@@ -88,6 +88,8 @@ class Verdict:
     error: float
     own_error: float
     agrees: bool
+    experiment: str = ""
+    line: int = 0
 
 
 @dataclass
@@ -131,7 +133,7 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     )
     lifted.run(session=session)
     domains = _sample(compiled, session, points, done)
-    with working_in(compiled.binder.folder):
+    with working_in(compiled.binder.reach):
         oracle = Oracle(OracleInputs(compiled.binder, session.bound), domains)
         for sink in compiled.optimised.program.sinks:
             oracle.register(sink)
@@ -157,14 +159,30 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
                     o = _by_key(keys, values)
                     error, own_error = _error(a, o, scale), _error(b, o, scale)
                     done.verdicts.append(
-                        Verdict(f"{x.name}.{sink.name}", len(o), error, own_error, error <= TOLERANCE)
+                        Verdict(
+                            f"{x.name}.{sink.name}",
+                            len(o),
+                            error,
+                            own_error,
+                            error <= TOLERANCE,
+                            x.name,
+                            sink.span.source.line_col(sink.span.start)[0],
+                        )
                     )
                 elif isinstance(sink, ir.Expect):
                     check = next(checks)
                     if not done.sampled or not ir.sweeps_below(sink):
                         same = oracle.expect(sink) == check.passed
                         done.verdicts.append(
-                            Verdict(f"{x.name}: expect {sink.text}", 1, 0.0 if same else 1.0, 0.0, same)
+                            Verdict(
+                                f"{x.name}: expect {sink.text}",
+                                1,
+                                0.0 if same else 1.0,
+                                0.0,
+                                same,
+                                x.name,
+                                sink.span.source.line_col(sink.span.start)[0],
+                            )
                         )
     return done
 

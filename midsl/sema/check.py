@@ -11,6 +11,7 @@ from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.program import Experiment, Program
+from midsl.reach import NO_TRUST, Trust
 from midsl.sema.context import Context
 from midsl.sema.controls import refuse_unused
 from midsl.sema.elaborate import Elaborator
@@ -59,7 +60,7 @@ def check_source(
     source: SourceFile,
     facts: Facts | None = None,
     params: Mapping[str, str] | None = None,
-    trust: bool = False,
+    trust: Trust = NO_TRUST,
     watch: dict[Span, Value] | None = None,
     tests: Callable[[str], bool] | None = None,
     given: Given | None = None,

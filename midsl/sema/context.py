@@ -11,6 +11,7 @@ from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
+from midsl.reach import NO_TRUST, Trust
 from midsl.sema.facts import Facts
 from midsl.sema.values import ColumnV, DataV, ModelV, PartV, Value
 from midsl.source import NO_SPAN, SourceFile, Span
@@ -32,7 +33,7 @@ class Context:
     facts: Facts = field(default_factory=Facts)
     bag: Bag = field(default_factory=Bag)
     params: Mapping[str, str] = field(default_factory=dict)
-    trust: bool = False
+    trust: Trust = NO_TRUST
     given: Given | None = None
     parts: dict[str, PartV] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)

@@ -9,6 +9,7 @@ from pathlib import Path
 from midsl.diagnostics.model import MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir.types import Axis
+from midsl.reach import Reach
 from midsl.resources import resource_dir
 from midsl.sema.agree import Mismatch, Signature
 from midsl.sema.builtins import BUILTINS
@@ -214,7 +215,7 @@ class Modules:
         """A spec reads modules of its own folder alone: what is wrong with a file shows its lines."""
         root = next(iter(self.ctx.trees)).path
         folder = root.parent.resolve() if root is not None else Path.cwd()
-        if path.suffix == ".mi" and (self.ctx.trust or path.is_relative_to(folder)):
+        if path.suffix == ".mi" and Reach(folder, self.ctx.trust, self.ctx.params).has(path):
             return
         named = path.suffix == ".mi"
         raise fail(
@@ -222,7 +223,7 @@ class Modules:
             f"{imp.path} is outside the folder of the spec" if named else f"{imp.path} is no .mi file",
             imp.span,
             label="not read",
-            help="move it beside the spec, or read it and then say `--trust`"
+            help=f"move it beside the spec, or read it and then say `--allow {path}`"
             if named
             else "a module is a .mi file",
         )
@@ -272,7 +273,7 @@ class Modules:
             given = self.ctx.given.functions.get(decl.name) if self.ctx.given and not module.std else None
             if given is not None:
                 return ExternV(replace(decl, extern=given), scope, trusted=True)
-            return ExternV(decl, scope, module.std or self.ctx.trust)
+            return ExternV(decl, scope, module.std or self.ctx.trust.code)
 
         def body(inner: Scope) -> Value:
             assert decl.body is not None

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from midsl.show.results import heading
-from midsl.show.stored import facts
+from midsl.show.stored import facts, verdict
 from midsl.show.style import STYLE
 from midsl.show.svg import can_draw, svg
 from midsl.show.table import column_text, is_number
-from midsl.store.rows import ResultTable
-from midsl.store.runs import StoredRun
+from midsl.store.rows import CheckRow, ResultTable
+from midsl.store.runs import VERIFYING, StoredRun
 from midsl.store.wide import WideTable, side_by_side
 
 MOST_ROWS, MOST_MARKS = 200, 20_000
@@ -87,21 +87,40 @@ def question(source: str) -> str:
 def _badge(run: StoredRun) -> str:
     failed = sum(not c.passed for c in run.checks)
     total = len(run.checks)
-    words = (
-        f"{run.row['status']}, {total - failed} of {total} expects hold" if total else str(run.row["status"])
-    )
-    good = run.row["status"] == "done"
+    hold = "agree" if run.row["status"] in VERIFYING else "expects hold"
+    words = f"{run.row['status']}, {total - failed} of {total} {hold}" if total else str(run.row["status"])
+    good = run.row["status"] in ("done", "verified")
     return f'<strong class="{"good" if good else "bad"}">{_esc(words)}</strong>'
 
 
 def _claims(run: StoredRun) -> str:
     rows = [
-        f'<tr><td class="{"good" if c.passed else "bad"}">{"✓ holds" if c.passed else "✗ fails"}</td>'
+        f'<tr><td class="{"good" if c.passed else "bad"}">{_said(c)}</td>'
         f"<td>{_esc(c.experiment)}</td><td><code>{_esc(c.text)}</code></td><td>{_esc(c.observed)}</td>"
         f"<td>{_esc(c.message)}</td></tr>"
         for c in run.checks
     ]
-    return _html_table(["", "experiment", "expect", "seen", "because"], rows) if rows else ""
+    table = _html_table(["", "experiment", "expect", "seen", "because"], rows) if rows else ""
+    return table + _verified(run)
+
+
+def _said(c: CheckRow) -> str:
+    good, bad = ("✓ agrees", "✗ differs") if c.kind == "verify" else ("✓ holds", "✗ fails")
+    return good if c.passed else bad
+
+
+def _verified(run: StoredRun) -> str:
+    """What `midsl verify` found of the same spec on the same weights and rows."""
+    by = run.verified
+    if by is None or by.row == run.row:
+        return ""
+    rows = [
+        f'<tr><td class="{"good" if c.passed else "bad"}">{_said(c)}</td>'
+        f"<td><code>{_esc(c.text)}</code></td><td>{_esc(c.observed)}</td><td>{_esc(c.message)}</td></tr>"
+        for c in by.checks
+    ]
+    table = _html_table(["", "what", "seen", "how"], rows)
+    return f"<p>Verified: {_esc(verdict(by))}.</p>{_folded(f'{len(rows)} comparisons', table)}"
 
 
 def _results(run: StoredRun) -> str:

@@ -113,7 +113,8 @@ def render_results(
         _render_check(check, console)
     if checks:
         failed = sum(not c.passed for c in checks)
-        held = f"{len(checks) - failed} of {len(checks)} expects hold"
+        hold = "agree" if checks[0].kind == "verify" else "expects hold"
+        held = f"{len(checks) - failed} of {len(checks)} {hold}"
         console.print(Text(held, style="bold red" if failed else "green"))
     if hint:
         console.print(Text(f"ask next: {hint}", style="dim"), soft_wrap=True)
@@ -178,7 +179,8 @@ def _render_plot(plot: PlotOf, console: Console, spec: str, store: Path) -> None
 def _render_check(check: CheckRow, console: Console) -> None:
     good, bad = ("✓", "✗") if console.encoding.startswith("utf") else ("ok", "FAILED")
     line = Text(f"{good if check.passed else bad} ", style="green" if check.passed else "bold red")
-    line.append(f"expect {check.text}", style="default")
+    word = "expect " if check.kind == "expect" else ""
+    line.append(f"{word}{check.text}", style="default")
     if check.observed:
         line.append(f"  ({check.observed})", style="dim")
     console.print(line, soft_wrap=True)

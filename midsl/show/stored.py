@@ -22,6 +22,12 @@ def print_run(run: StoredRun, console: Console, store: Path) -> None:
     render_results(run.tables, run.checks, plots, console, spec=run.row["spec_name"], store=store)
 
 
+def verdict(verified: StoredRun) -> str:
+    """What a run of `midsl verify` found, in a line."""
+    agree = sum(c.passed for c in verified.checks)
+    return f"{agree} of {len(verified.checks)} agree with the oracle in float64 (run {verified.run_id})"
+
+
 def facts(run: StoredRun) -> list[tuple[str, str]]:
     """What is known of a run beside its results, in lines."""
     r = run.row
@@ -43,6 +49,8 @@ def facts(run: StoredRun) -> list[tuple[str, str]]:
     commit = f", commit {str(env['git_commit'])[:10]}{' (changed)' if env.get('git_dirty') else ''}"
     versions = f"midsl {env.get('midsl')}, torch {env.get('torch')}, Python {env.get('python')}"
     told.append(("made with", versions + (commit if env.get("git_commit") else "")))
+    if (by := run.verified) is not None and by.row != run.row:
+        told.append(("verified", verdict(by)))
     for experiment, other in run.reused.items():
         told.append(("reused", f"{experiment}: unchanged since run {other}"))
     return told

@@ -90,7 +90,10 @@ class ResultTable:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """An `expect` and how it came out; `observed` says what its operands were."""
+    """A claim and how it came out; `observed` says what its operands were.
+
+    `kind` is "expect", or "verify" where the claim is that plan and oracle agree on a report.
+    """
 
     experiment: str
     text: str
@@ -98,6 +101,7 @@ class CheckRow:
     passed: bool
     observed: str
     line: int
+    kind: str = "expect"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ from midsl.store.rows import CheckRow, ResultTable
 from midsl.store.schema import quote
 from midsl.store.tables import described, read_table
 
-_RUN = "SELECT r.* EXCLUDE (run_uuid, manifest_sha256), run_uuid::VARCHAR AS run_uuid FROM runs r"
+VERIFYING = ("verified", "differs")
+"""The status of runs that `midsl verify` made: they have checks and no results."""
+_RUN = "SELECT r.* EXCLUDE (run_uuid, manifest_sha256), r.run_uuid::VARCHAR AS run_uuid FROM runs r"
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,24 @@ class StoredRun:
         return [CheckRow(**row) for row in self.rows("checks")]
 
     @cached_property
+    def verified(self) -> StoredRun | None:
+        """The latest run of `midsl verify` on the same text, parameters, weights and rows."""
+        others = dicts(
+            self.con,
+            f"{_RUN} JOIN runs mine ON mine.run_id = $run WHERE r.status IN {VERIFYING} "
+            "AND r.spec_hash = mine.spec_hash AND r.params::VARCHAR = mine.params::VARCHAR "
+            "ORDER BY r.started_at DESC, r.run_uuid DESC",
+            self.run_id,
+        )
+        return next((r for row in others if (r := StoredRun(self.con, row))._made_of == self._made_of), None)
+
+    @property
+    def _made_of(self) -> tuple[object, ...]:
+        models = [(m["name"], m["weights_sha256"]) for m in self.rows("models")]
+        data = [(d["name"], d["fingerprint"]) for d in self.rows("datasets")]
+        return sorted(models), sorted(data), self.environment.get("imports")
+
+    @cached_property
     def plots(self) -> list[tuple[str, ResultTable, dict[str, str], dict[str, Any]]]:
         """Its plots: kind, report, channels, and the Vega-Lite specification."""
         by_title = {t.title: t for t in self.tables}
@@ -116,13 +136,14 @@ def find_run(con: duckdb.DuckDBPyConnection, name: str) -> StoredRun:
         MI0807: no run or several are called so.
     """
     runs = dicts(con, f"{_RUN} ORDER BY started_at, run_uuid")
+    with_results = [r for r in runs if r["status"] not in VERIFYING]
     if not runs:
         raise fail("MI0807", "the store has no runs", help="`midsl run SPEC` makes one")
     word, _, back = name.partition("~")
     if back and not back.isdigit():
         raise _unknown(name, runs)
     stem = Path(word).stem if word.endswith(".mi") else word
-    of_spec = [r for r in runs if word in ("", "latest") or r["spec_name"] == stem]
+    of_spec = [r for r in with_results if word in ("", "latest") or r["spec_name"] == stem]
     if of_spec:
         if int(back or 0) >= len(of_spec):
             raise fail("MI0807", f"there is no run `{name}`", help=f"there are {len(of_spec)} runs of it")

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 AXES: dict[str, str] = {
     **dict.fromkeys(("layer", "head", "pos", "example", "batch", "feature", "neuron"), "BIGINT"),
@@ -52,6 +52,7 @@ PART_TABLES: dict[str, dict[str, str]] = {
         "passed": "BOOLEAN",
         "observed": "VARCHAR",
         "line": "BIGINT",
+        "kind": "VARCHAR",  # expect, or verify: what `midsl verify` found
     },
     "cells": {
         "stage": "VARCHAR",
@@ -101,7 +102,7 @@ MANIFEST_TABLES: dict[str, dict[str, str]] = {
         "spec_name": "VARCHAR",
         "spec_path": "VARCHAR",
         "spec_hash": "VARCHAR",
-        "status": "VARCHAR",  # running done failed_checks failed partial interrupted
+        "status": "VARCHAR",  # running done failed_checks failed partial interrupted verified differs
         "exit_code": "INTEGER",
         "error": "VARCHAR",
         "argv": "VARCHAR[]",
@@ -151,6 +152,9 @@ MANIFEST_TABLES: dict[str, dict[str, str]] = {
     },
 }
 
+DEFAULTS = {("checks", "kind"): "expect"}
+"""What stands where a part was written before there was the column."""
+
 MEASURED = "measured"
 MEASURED_ALWAYS = ("experiment", "report", "value", "n", "se")
 """What holds the rows of ``measurements`` parts, and its columns before any run needs more."""
@@ -199,7 +203,9 @@ def of_report(experiment: str, report: str) -> str:
 
 def create_table(name: str, columns: dict[str, str]) -> str:
     """Return the statement that makes a table."""
-    return f"CREATE TABLE {quote(name)} ({', '.join(f'{quote(c)} {t}' for c, t in columns.items())})"
+    filled = {c: f" DEFAULT {literal(text)}" for (table, c), text in DEFAULTS.items() if table == name}
+    held = ", ".join(f"{quote(c)} {t}{filled.get(c, '')}" for c, t in columns.items())
+    return f"CREATE TABLE {quote(name)} ({held})"
 
 
 def ddl() -> list[str]:

@@ -30,7 +30,7 @@ MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 LOCK = ".lock"
 
-Status = Literal["done", "failed_checks", "failed", "partial", "interrupted"]
+Status = Literal["done", "failed_checks", "failed", "partial", "interrupted", "verified", "differs"]
 
 
 def now() -> str:
@@ -154,7 +154,7 @@ class RunWriter:
 
 
 def _check(c: CheckRow) -> tuple[Any, ...]:
-    return c.experiment, c.text, c.message, c.passed, c.observed, c.line
+    return c.experiment, c.text, c.message, c.passed, c.observed, c.line, c.kind
 
 
 def _cell(stage: str, c: CellRow) -> tuple[Any, ...]:

@@ -137,27 +137,58 @@ def test_huge_headers_and_archives(cli: Cli, home: Home, outside: Path) -> None:
     refused(cli, home, outside, text, "MI0510")
 
 
-def test_an_archive_that_unpacks_to_more_than_there_is(home: Home) -> None:
-    """Its header is read, and says that it does not fit; nothing is unpacked."""
-    from midsl.artefacts.headers import header
-    from midsl.diagnostics.model import MiError
-
-    bomb = home.folder / "params.npz"
-    start = io.BytesIO()
-    np.lib.format.write_array_header_1_0(start, {"descr": "<f4", "fortran_order": False, "shape": (2**34,)})
+def bomb(path: Path, name: str, start: bytes, size: int) -> None:
+    """A zip file that holds far more zeros than it is long."""
     with (
-        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as z,
-        z.open("W_enc.npy", "w", force_zip64=True) as f,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z,
+        z.open(name, "w", force_zip64=True) as f,
     ):
-        f.write(start.getvalue())
-        for _ in range(64):
+        f.write(start)
+        for _ in range(size >> 20):
             f.write(bytes(1 << 20))
-    assert bomb.stat().st_size < 200_000 and header(bomb) == {"W_enc": ((2**34,), "F32")}
-    with zipfile.ZipFile(bomb, "w") as z:
+    assert path.stat().st_size < size // 500
+
+
+def test_archives_that_unpack_to_more_than_there_is(cli: Cli, home: Home, outside: Path) -> None:
+    """Their tables of contents are read, and nothing is unpacked."""
+    use = (
+        HEAD
+        + "from std.decomp import sae_file\n"
+        + TOY
+        + ROWS
+        + USE
+        + 'decomposition sae = sae_file("params.npz", at: m.blocks[0].resid_post)\n'
+        + "experiment f { report size = mean(sae.dec, over: [feature, d_model]) }\n"
+    )
+    start = io.BytesIO()
+    shape = (2**27, 4)
+    np.lib.format.write_array_header_1_0(start, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    bomb(home.folder / "params.npz", "W_enc.npy", start.getvalue(), 2**31)
+    refused(cli, home, outside, use, "MI0510")
+    bomb(home.folder / "params.npz", "W_enc.npy", start.getvalue(), 2**26)  # says more than it has
+    refused(cli, home, outside, use, "MI0510")
+    with zipfile.ZipFile(home.folder / "params.npz", "w") as z:
         z.writestr("../../out.npy", b"no array")
-    with pytest.raises(MiError) as error:
-        header(bomb)
-    assert error.value.diagnostics[0].code == "MI0510"
+    refused(cli, home, outside, use, "MI0510")
+    bomb(home.folder / "w.pt", "archive/data/0", b"", 2**30)
+    refused(cli, home, outside, f'{HEAD}model m = models.state_dict("w.pt")\n{ROWS}{USE}', "MI0510")
+
+
+def test_tables_and_settings_made_to_harm(cli: Cli, home: Home, outside: Path) -> None:
+    import duckdb
+
+    many = home.folder / "rows.parquet"
+    duckdb.sql(
+        f"COPY (SELECT '1 2' AS text, 'a' AS kind FROM range(40_000_000)) TO '{many}' (FORMAT parquet)"
+    )
+    assert many.stat().st_size < 2**21
+    refused(cli, home, outside, HEAD + TOY + ROWS.replace("jsonl", "parquet") + USE, "MI0511")
+    deep = '{"a":' * 200_000
+    (home.folder / "model").mkdir()
+    (home.folder / "model" / "config.json").write_text(deep, encoding="utf-8")
+    refused(cli, home, outside, f'{HEAD}model m = models.file("model")\n{ROWS}{USE}', "MI0510")
+    (home.folder / "rows.jsonl").write_text(deep, encoding="utf-8")
+    refused(cli, home, outside, HEAD + TOY + ROWS + USE, "MI0511")
 
 
 INJECTED = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from midsl.plan.driver import Execution, compile_spec
+from midsl.reach import Trust
 from tests.examples.common import midsl
 from tests.examples.odd_model import LAYERS, build
 
@@ -22,7 +23,7 @@ ANSWER, WRONG = [7, 8, 9], [1, 2, 3]
 
 def reports() -> dict[str, dict[tuple[object, ...], float]]:
     """Every report of the spec: values by key."""
-    execution = Execution(compile_spec(SPEC, trust=True))
+    execution = Execution(compile_spec(SPEC, trust=Trust(code=True)))
     execution.run()
     return {
         table.title: {row[:-3]: row[-3] for row in table.rows()}  # type: ignore[misc]

@@ -22,8 +22,8 @@ from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.memory import Budget
 from midsl.plan.session import Session
 from midsl.plan.verify import Lifted, OracleInputs
+from midsl.reach import trusting, working_in
 from midsl.store.rows import ResultTable
-from midsl.workdir import working_in
 
 FOLDER = Path(__file__).parents[1] / "corpus" / "run"
 ELSEWHERE: dict[str, Path] = {}
@@ -56,7 +56,7 @@ Cells = dict[tuple[object, ...], tuple[float, int, float]]
 @cache
 def load(name: str) -> Compiled:
     """A spec of the corpus with all passes on; later calls give the same models and data."""
-    return compile_spec(ELSEWHERE.get(name, FOLDER / f"{name}.mi"), trust=name in TRUSTED)
+    return compile_spec(ELSEWHERE.get(name, FOLDER / f"{name}.mi"), trust=trusting(name in TRUSTED))
 
 
 def planned(name: str, off: Collection[str] = ()) -> Compiled:
@@ -123,7 +123,7 @@ def truth_of(compiled: Compiled) -> Truth:
     program = compiled.optimised.program
     reports: dict[str, dict[tuple[object, ...], float]] = {}
     expects: list[bool] = []
-    with working_in(compiled.binder.folder):
+    with working_in(compiled.binder.reach):
         oracle = Oracle(OracleInputs(compiled.binder, session.bound), dict(session.evaluator.domains.points))
         for sink in program.sinks:
             oracle.register(sink)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
@@ -123,7 +122,7 @@ def bodies(draw: st.DrawFn) -> str:
 @cache
 def binder(model: str) -> Binder:
     """One for all specs on a model: it is built and exported once."""
-    return Binder(folder=Path(), trainer=Trainer())
+    return Binder(trainer=Trainer())
 
 
 def compiled_of(model: str, body: str) -> Compiled | None:
