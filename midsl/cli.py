@@ -174,7 +174,7 @@ def told_plan(compiled: Compiled, store: Path, as_json: bool) -> None:
     from midsl.plan.reuse import reuse_from
 
     reused = reuse_from(store, compiled, model_numerics(compiled))
-    done = explain_plan(reused.compiled, {s.experiment: s.cells[0].reused_from or "" for s in reused.stages})
+    done = explain_plan(reused.compiled, reused.states)
     click.echo(json.dumps(done.as_json() | told(compiled.bag), indent=1) if as_json else done.as_text())
 
 

@@ -23,13 +23,13 @@ from midsl.plan.bound import Bound
 from midsl.plan.build import build, fits_of
 from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
+from midsl.plan.fingerprints import content_keys
 from midsl.plan.fits import Fitter
 from midsl.plan.handed import Handed
 from midsl.plan.memory import out_of_memory
 from midsl.plan.numerics import numerics
 from midsl.plan.remembered import Known, Remembered
 from midsl.plan.results import Results
-from midsl.plan.reuse import content_keys
 from midsl.plan.rollouts import predict, roll
 from midsl.plan.saved import Saved
 from midsl.plan.session import Session

@@ -20,6 +20,7 @@ from midsl.plan.build import build
 from midsl.plan.driver import Compiled
 from midsl.plan.fits import fitted_path, steps_of
 from midsl.plan.memory import human
+from midsl.plan.reuse import STALE, State
 from midsl.plan.rowed import Rowed
 from midsl.plan.session import Session
 from midsl.plan.speed import flops_per_second, seconds, shown
@@ -163,10 +164,10 @@ def totals(session: Session) -> Totals:
     return total
 
 
-def explain(compiled: Compiled, kept: Mapping[str, str] | None = None) -> Explanation:
+def explain(compiled: Compiled, states: Mapping[str, State] | None = None) -> Explanation:
     """Predict every step of a plan; models are loaded and exported, nothing runs.
 
-    `kept` names experiments that are no part of it, since a run (its id) has left them in the store.
+    `states`: how the experiments that a store has, or has had otherwise, stand to it.
     """
     session = Session(
         compiled.plan,
@@ -179,7 +180,9 @@ def explain(compiled: Compiled, kept: Mapping[str, str] | None = None) -> Explan
         {"name": o.name, "hits": o.hits, "said": o.said, "vetoes": sorted(set(o.vetoes))}
         for o in compiled.optimised.outcomes
     ]
-    reused = [Line("reuse", name, f"unchanged since run {run}") for name, run in (kept or {}).items()]
+    reused = [
+        Line("stale" if s.kind == STALE else "reuse", name, str(s)) for name, s in (states or {}).items()
+    ]
     found = reused + [x for x in lines if x]
     least, most = Totals(), Totals()
     for x in found:

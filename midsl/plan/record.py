@@ -83,14 +83,14 @@ def land_run(
     store = Store(folder.resolve())  # the spec runs in its own folder
     reused = reuse_from(store.root, compiled, model_numerics(compiled))
     compiled = reused.compiled
-    kept = {s.experiment: s.cells[0].reused_from or "" for s in reused.stages}
-    explained = explain(compiled, kept)  # also refuses what does not fit, with nothing written
+    explained = explain(compiled, reused.states)  # also refuses what does not fit, with nothing written
     execution = Execution(compiled, remembered=remembered)
     writer = store.begin(record_of(compiled, params, argv, explained))
     told = 0
 
     def land(stage: Stage) -> None:
         nonlocal told
+        of = reused.fingerprints.get(stage.experiment)
         fresh, told = list(compiled.bag)[told:], len(compiled.bag)
         plots = [
             Artifact(
@@ -107,8 +107,9 @@ def land_run(
                 stage.cells,
                 [*plots, *saves, *(v.artifact() for v in stage.views)],
                 fresh,
-                reused.fingerprints.get(stage.experiment),
+                of.key if of else None,
                 stage.losses,
+                of.as_dict() if of else None,
             )
 
     try:
@@ -158,9 +159,8 @@ def _print(
     for s in execution.stages:
         for c in s.cells:
             if c.kind == "reuse":
-                console.print(
-                    f"{s.experiment}: unchanged since run {c.reused_from}", style="dim", highlight=False
-                )
+                how = "unchanged since" if c.status == "reused" else "metadata-only, rows of"
+                console.print(f"{s.experiment}: {how} run {c.reused_from}", style="dim", highlight=False)
     console.print(beside(execution, explained), style="dim", highlight=False, soft_wrap=True)
     for s in execution.stages:
         for v in s.views:

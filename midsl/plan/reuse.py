@@ -1,30 +1,40 @@
-"""What an experiment depends on, in one hash; and a plan of only those experiments that are not kept yet."""
+"""Which experiments a store has already, and a plan of only those that it has not."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from midsl import __version__
 from midsl.ir import nodes as ir
-from midsl.ir.program import Experiment, Program
-from midsl.passes.pipeline import OPTIONAL, optimise
-from midsl.passes.reuse import held_back
+from midsl.ir.program import Experiment
+from midsl.passes.pipeline import optimise
 from midsl.plan.build import build
-from midsl.plan.fits import fitted_path
-from midsl.plan.train import trained_path
-from midsl.store.kept import KeptStage, find
+from midsl.plan.fingerprints import Fingerprint, fingerprints
+from midsl.store.kept import KeptStage, find, latest
 from midsl.store.rows import CellRow, CheckRow
 
 if TYPE_CHECKING:
     from midsl.plan.driver import Compiled, Stage
 
-FORMAT = 1
-"""Raised whenever the same experiment would give other rows."""
+CACHED, METADATA, STALE = "cached", "metadata-only", "stale"
+
+
+@dataclass(frozen=True)
+class State:
+    """How an experiment stands to what a store has of it.
+
+    Attributes:
+        kind: cached, metadata-only (its rows are there, what is said of them is not), or stale.
+        why: in words.
+    """
+
+    kind: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.why}"
 
 
 @dataclass
@@ -35,11 +45,13 @@ class Reused:
         compiled: the spec with only the experiments that must run.
         stages: the others, as they would have come out.
         fingerprints: of all experiments that may be taken from a store, by name.
+        states: of those that the store has, or has had otherwise.
     """
 
     compiled: Compiled
     stages: list[Stage] = field(default_factory=list)
-    fingerprints: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprint] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
 
 
 def reuse_from(root: Path, compiled: Compiled, numerics: Callable[[ir.Node], str]) -> Reused:
@@ -47,83 +59,59 @@ def reuse_from(root: Path, compiled: Compiled, numerics: Callable[[ir.Node], str
     if not compiled.optimised.schedule.reuse:
         return Reused(compiled)
     prints = fingerprints(compiled, numerics)
-    kept = find(root, prints) if prints else {}
-    stages = [_stage(x, kept[x.name]) for x in compiled.program.experiments if x.name in kept]
+    kept = find(root, {name: p.key for name, p in prints.items()}) if prints else {}
+    others = latest(root, compiled.program.name, [n for n in prints if n not in kept])
+    states = {n: _kept_state(prints[n], k) for n, k in kept.items()}
+    states |= {n: _stale_state(prints[n], run, was) for n, (run, was) in others.items()}
+    stages = [_stage(x, kept[x.name], states[x.name]) for x in compiled.program.experiments if x.name in kept]
     if not stages:
-        return Reused(compiled, [], prints)
+        return Reused(compiled, [], prints, states)
     rest = tuple(x for x in compiled.program.experiments if x.name not in kept)
     program = replace(compiled.program, experiments=rest)
     done = optimise(program, compiled.binder, compiled.off)
     plan = build(done.program, done.schedule)
-    return Reused(replace(compiled, optimised=done, plan=plan), stages, prints)
+    return Reused(replace(compiled, optimised=done, plan=plan), stages, prints, states)
 
 
-def fingerprints(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> dict[str, str]:
-    """A hash of all that decides an experiment's rows, by name; those that may not be reused are left out."""
-    inputs_of = inputs(compiled, numerics)
-    found = {}
-    for x in _named_apart(compiled).experiments:
-        if held_back(x.sinks):
-            continue
-        content = [FORMAT, __version__, x.name, [s.digest for s in x.sinks], inputs_of(*x.sinks)]
-        found[x.name] = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-    return found
+def _kept_state(now: Fingerprint, kept: KeptStage) -> State:
+    changed = [
+        what
+        for what, part in (
+            ("names, plots, messages or comments", "metadata"),
+            ("names of models or data, or comments around it,", "parents_metadata"),
+        )
+        if kept.fingerprints.get(part) != getattr(now, part)
+    ]
+    if not changed:
+        return State(CACHED, f"unchanged since run {kept.run_uuid}")
+    return State(METADATA, f"{' and '.join(changed)} changed since run {kept.run_uuid}; its rows did not")
 
 
-def inputs(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> Callable[..., list[str]]:
-    """A function that tells the content of all models and data under some nodes, in a hash each."""
-    known: dict[str, str] = {}
-
-    def of(node: ir.Node) -> str | None:
-        if isinstance(node, (ir.Model, ir.Train, ir.Data, ir.Fit)) and node.digest not in known:
-            known[node.digest] = _input(compiled, node, numerics)
-        return known.get(node.digest)
-
-    return lambda *nodes: sorted({h for n in ir.walk(*nodes) if (h := of(n)) is not None})
-
-
-def content_keys(compiled: Compiled, numerics: Callable[[ir.Node], str]) -> Callable[[ir.Node], str]:
-    """A function that tells nodes apart by what they are and by the content of what is under them."""
-    inputs_of, known = inputs(compiled, numerics), dict[str, str]()
-
-    def key(node: ir.Node) -> str:
-        if node.digest not in known:
-            known[node.digest] = f"{node.digest} {hashlib.sha256(repr(inputs_of(node)).encode()).hexdigest()}"
-        return known[node.digest]
-
-    return key
+def _stale_state(now: Fingerprint, run: str, was: dict[str, str]) -> State:
+    changed = [
+        what
+        for what, part in (
+            ("what it reports or claims", "data"),
+            ("models, data, fits or versions under it", "parents_data"),
+        )
+        if was.get(part) != getattr(now, part)
+    ]
+    return State(STALE, f"{' and '.join(changed) or 'its files'} changed since run {run}")
 
 
-def _named_apart(compiled: Compiled) -> Program:
-    """The program without what its text decides: where a run is written, and what passes make of it."""
-    return optimise(compiled.program, compiled.binder, [p for p in OPTIONAL if p != "cse"]).program
-
-
-def _input(compiled: Compiled, node: ir.Node, numerics: Callable[[ir.Node], str]) -> str:
-    binder = compiled.binder
-    if isinstance(node, ir.Data):
-        return f"data {binder.dataset(node).fingerprint}"
-    if isinstance(node, ir.Fit):
-        return f"fitted {fitted_path(binder, node).stem}"
-    if isinstance(node, ir.Train):
-        return f"trained {trained_path(binder, node).stem} {numerics(node.model)}"
-    loaded = binder.loaded(node)
-    tokenizer = loaded.tokenizer.fingerprint if loaded.tokenizer else ""
-    return f"model {loaded.weights_sha256} {tokenizer} {numerics(node)}"
-
-
-def _stage(x: Experiment, kept: KeptStage) -> Stage:
+def _stage(x: Experiment, kept: KeptStage, state: State) -> Stage:
+    """A kept experiment, with the names, messages, lines and plots that the text gives it now."""
     from midsl.plan.driver import Stage
 
-    tables = {t.report: t for t in kept.tables}
+    reports = [s for s in x.sinks if isinstance(s, ir.Report)]
+    tables = [replace(t, experiment=x.name, report=s.name) for t, s in zip(kept.tables, reports, strict=True)]
     expects = [s for s in x.sinks if isinstance(s, ir.Expect)]
     checks = [
-        CheckRow(
-            c.experiment, c.text, c.message, c.passed, c.observed, s.span.source.line_col(s.span.start)[0]
-        )
+        CheckRow(x.name, s.text, s.message, c.passed, c.observed, s.span.source.line_col(s.span.start)[0])
         for c, s in zip(kept.checks, expects, strict=True)
     ]
-    reports = {s.digest: tables[s.name] for s in x.sinks if isinstance(s, ir.Report)}
-    plots = [(s, reports[s.value.digest]) for s in x.sinks if isinstance(s, ir.Plot)]
-    cell = CellRow("", x.name, "reuse", "reused", kept.run_uuid, 0.0, 0.0, 0, 0.0, 0, 0, 0)
-    return Stage(x.name, list(tables.values()), checks, plots, cells=[cell])
+    by_sink = {s.digest: t for s, t in zip(reports, tables, strict=True)}
+    plots = [(s, by_sink[s.value.digest]) for s in x.sinks if isinstance(s, ir.Plot)]
+    status = "reused" if state.kind == CACHED else state.kind
+    cell = CellRow("", x.name, "reuse", status, kept.run_uuid, 0.0, 0.0, 0, 0.0, 0, 0, 0)
+    return Stage(x.name, tables, checks, plots, cells=[cell])

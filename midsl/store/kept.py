@@ -7,8 +7,8 @@ will do, whatever became of the run afterwards: an interrupted run is resumed by
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +28,48 @@ class KeptStage:
     run_uuid: str
     tables: list[ResultTable]
     checks: list[CheckRow]
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
 
 def find(root: Path, wanted: Mapping[str, str]) -> dict[str, KeptStage]:
     """Return the newest stage with each fingerprint, by experiment; what cannot be read is not there."""
     found: dict[str, KeptStage] = {}
-    open_ = {fingerprint: name for name, fingerprint in wanted.items()}
-    for path in sorted((root / "runs").glob(f"*/{MANIFEST}"), reverse=True):  # ids sort by age
-        try:
-            stages = json.loads(path.read_text(encoding="utf-8"))["stages"]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # importing says what is wrong with it
-        for stage in stages:
-            name = open_.get(stage.get("fingerprint") or "")
-            if name is None or name in found or name != stage["name"]:
-                continue
-            kept = _read(path.parent, stage)
+    open_ = {name: fingerprint for name, fingerprint in wanted.items()}
+    for folder, manifest in _manifests(root):
+        for stage in manifest["stages"]:
+            names = [n for n, f in open_.items() if f == stage.get("fingerprint")]
+            kept = _read(folder, stage) if names else None
             if kept is not None:
-                found[name] = kept
-        if len(found) == len(wanted):
+                found |= dict.fromkeys(names, kept)
+                for name in names:
+                    del open_[name]
+        if not open_:
             break
     return found
+
+
+def latest(root: Path, spec: str, names: Collection[str]) -> dict[str, tuple[str, dict[str, str]]]:
+    """Return the run and the fingerprints of the newest stage of each experiment of a spec, by name."""
+    found: dict[str, tuple[str, dict[str, str]]] = {}
+    for folder, manifest in _manifests(root) if names else ():
+        if manifest["record"].get("spec_name") == spec:
+            for stage in manifest["stages"]:
+                if stage["name"] in names and stage.get("fingerprints"):
+                    found.setdefault(stage["name"], (folder.name, stage["fingerprints"]))
+        if len(found) == len(names):
+            break
+    return found
+
+
+def _manifests(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The runs of a store that can be read, newest first; importing says what is wrong with others."""
+    for path in sorted((root / "runs").glob(f"*/{MANIFEST}"), reverse=True):  # ids sort by age
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(manifest["stages"], list) and isinstance(manifest["record"], dict):
+                yield path.parent, manifest
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
 
 
 def _read(folder: Path, stage: dict[str, Any]) -> KeptStage | None:
@@ -64,7 +85,7 @@ def _read(folder: Path, stage: dict[str, Any]) -> KeptStage | None:
             checks = [CheckRow(*row) for row in _rows(con, files, "checks", _CHECK)]
         except duckdb.Error:
             return None
-    return KeptStage(folder.name, tables, checks)
+    return KeptStage(folder.name, tables, checks, stage.get("fingerprints") or {})
 
 
 _NO_ROWS = (

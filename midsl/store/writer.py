@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -92,10 +92,12 @@ class RunWriter:
         diagnostics: Sequence[Diagnostic] = (),
         fingerprint: str | None = None,
         losses: Sequence[LossRow] = (),
+        fingerprints: Mapping[str, str] | None = None,
     ) -> None:
         """Write what a stage produced: after this returns all of it is kept, before that nothing.
 
-        `fingerprint` stands for all that decided its rows: a later run may take them by it.
+        `fingerprint` stands for all that decided its rows: a later run may take them by it. `fingerprints`:
+        the parts that it is made of, and of what was said of the rows.
 
         Raises:
             MI0313: two reports of the run share a name (letter case aside, as in SQL).
@@ -121,7 +123,8 @@ class RunWriter:
             parts.add("diagnostics", [_finding(d) for d in diagnostics])
             about = {"run_uuid": self.run_uuid, "spec_hash": self._manifest["record"]["spec_hash"]}
             written = parts.write(self.folder / "parts", f"{number}-{_file_name(name)}", about)
-        self._manifest["stages"].append({"name": name, "parts": written, "fingerprint": fingerprint})
+        of = {"fingerprint": fingerprint, "fingerprints": dict(fingerprints or {})}
+        self._manifest["stages"].append({"name": name, "parts": written, **of})
         self._save()
         self._reports |= titles
 

@@ -82,7 +82,8 @@ def test_the_same_again_runs_nothing(cli: Cli, home: Home, spec: Path) -> None:
                 ("do { h := k * self }", "do { h := k * self + 0.5 }", ["heads"]),
                 ("over: [batch, d_model]", "over: [batch, pos]", ["rest"]),
                 ("seed: 0", "seed: 1", ["heads", "rest"]),
-                ("experiment rest", "experiment other", ["other"]),
+                ("experiment rest", "experiment other", []),
+                ("report effect", "report size", []),
             ]
         ),
     ],
@@ -102,6 +103,60 @@ def test_what_changed_runs_again(cli: Cli, spec: Path, old: str, new: str, again
     assert sorted(stages) == again
     fresh = cli("run", spec, "--json", "--no-reuse").expect(0).json()
     assert json.dumps(done["reports"]) == json.dumps(fresh["reports"])
+
+
+@pytest.mark.parametrize(
+    "old, new, kinds",
+    [
+        ("", "", ["cached", "cached"]),
+        ("  plot heatmap(effect, x: head, y: layer, facet: k)\n", "", ["metadata-only", "cached"]),
+        ('"not that much"', '"hardly anything"', ["metadata-only", "cached"]),
+        ("  let base", "  # the model as it is\n  let base", ["metadata-only", "cached"]),
+        ("model  m ", "# eight numbers wide\nmodel  m ", ["metadata-only", "metadata-only"]),
+        ("ctx: 16", "ctx: 16, seed: 1", ["stale", "stale"]),
+        ("< bound", "<= bound", ["stale", "cached"]),
+    ],
+)
+def test_explain_says_how_each_stands_to_the_store(
+    cli: Cli, spec: Path, old: str, new: str, kinds: list[str]
+) -> None:
+    """By the four parts of a fingerprint: what is reported, what is under it, and what is said of both."""
+    cli("run", spec).expect(0)
+    spec.write_text(SPEC.replace(old, new) if old else SPEC)
+    said = cli("explain", spec, "--json").expect(0).json()
+    first = {s["what"]: s["reason"] for s in said["steps"] if s["kind"] in ("reuse", "stale")}
+    assert [first[x].partition(":")[0] for x in ("heads", "rest")] == kinds
+    assert len([s for s in said["steps"] if s["kind"] == "run"]) >= kinds.count("stale")
+    assert ("stale" in kinds) == any(s["kind"] == "run" for s in said["steps"])
+    if "seed" in new:
+        assert "models, data, fits or versions under it changed" in first["heads"]
+    elif "<=" in new:
+        assert "what it reports or claims changed" in first["heads"]
+
+
+def test_what_is_said_of_rows_is_written_anew(cli: Cli, spec: Path) -> None:
+    """A plot, a message, a name: nothing runs, and the new run has them."""
+    before = cli("run", spec, "--json").expect(0).json()
+    text = (
+        SPEC.replace("report effect", "report size")
+        .replace("(effect", "(size")
+        .replace("abs(effect)", "abs(size)")
+    )
+    spec.write_text(
+        text.replace("heatmap(size, x: head, y: layer, facet: k)", "histogram(size)").replace(
+            "that much", "much"
+        )
+    )
+    done = cli("run", spec, "--json").expect(0).json()
+    assert not ran(done) and [r["report"] for r in done["reports"]] == ["size", "x"]
+    assert [r["rows"] for r in done["reports"]] == [r["rows"] for r in before["reports"]]
+    assert done["checks"][0]["message"] == "not much" and "abs(size)" in done["checks"][0]["expect"]
+    names = f"SELECT name FROM artifacts JOIN runs USING (run_id) WHERE run_uuid = '{done['run']}'"
+    assert cli("sql", names, "--json").expect(0).json() == [{"name": "heads.histogram.size"}]
+    status = f"SELECT cells.status AS s FROM cells JOIN runs USING (run_id) WHERE run_uuid = '{done['run']}'"
+    assert [r["s"] for r in cli("sql", status, "--json").expect(0).json()] == ["metadata-only", "reused"]
+    again = cli("explain", spec, "--json").expect(0).json()["steps"]
+    assert [s["reason"].partition(":")[0] for s in again] == ["cached", "cached"]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(
