@@ -30,7 +30,7 @@ def descend(
     span: Span,
     what: str,
 ) -> float:
-    """Take one step down a loss, at the learning rate that `warmup` gives it, and return the loss.
+    """Take one step down a loss, at the learning rate that `rate_at` gives it, and return the loss.
 
     Raises:
         MiError: MI0703 (exit code 4) if the loss is no finite number.
@@ -45,10 +45,22 @@ def descend(
             help="lower the learning rate",
             exit_code=4,
         )
-    warmup = float(options["warmup"])
     for group in optimiser.param_groups:
-        group["lr"] = float(options["lr"]) * min(1.0, (step + 1) / warmup if warmup else 1.0)
+        group["lr"] = rate_at(step, options)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return value
+
+
+def rate_at(step: int, options: Mapping[str, float | str]) -> float:
+    """The learning rate of a step: rising over the first `warmup`, falling to a tenth over the last share `cooldown`.
+
+    >>> [round(rate_at(s, {"lr": 1.0, "warmup": 2, "cooldown": 0.5, "steps": 8}), 9) for s in (0, 1, 3, 5, 7)]
+    [0.5, 1.0, 1.0, 0.55, 0.1]
+    """
+    lr, warmup, steps = float(options["lr"]), float(options["warmup"]), float(options["steps"])
+    falls = float(options.get("cooldown", 0.0)) * steps
+    up = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    down = min(1.0, max(0.0, step + 1 - (steps - falls)) / falls) if falls else 0.0
+    return lr * up * (1.0 - 0.9 * down)

@@ -24,6 +24,8 @@ RECIPE = 2
 _DESCRIBERS = {
     "midsl.models.toy:toy": ("midsl.models.toy", "describe_toy"),
     "midsl.models.compiled.load:compiled": ("midsl.models.compiled.load", "describe_compiled"),
+    "midsl.models.table:table": ("midsl.models.table", "describe_table"),
+    "midsl.models.table:bystander": ("midsl.models.table", "describe_bystander"),
     "midsl.models.llama2c:llama2c": ("midsl.models.llama2c", "describe_llama2c"),
     "midsl.models.state_dict:state_dict": ("midsl.models.state_dict", "describe_state_dict"),
     "midsl.models.hf:hf": ("midsl.models.hf_files", "describe_hf"),

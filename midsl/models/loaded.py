@@ -33,6 +33,7 @@ class LoadedModel:
         blocks_path: module path of the list of blocks inside `forward`, "model.transformer.h" say.
         max_pos: the longest row the model accepts, None if unbounded or unknown.
         sizes: axis sizes by name, as `Facts.sizes`.
+        held: names of parameters that training leaves as they are.
     """
 
     module: nn.Module
@@ -45,6 +46,7 @@ class LoadedModel:
     blocks_path: str | None
     max_pos: int | None
     sizes: dict[str, int] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
 
 
 def loaded(

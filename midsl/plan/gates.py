@@ -7,7 +7,7 @@ from torch import Tensor
 
 from midsl.ir import nodes as ir
 from midsl.plan.domains import Table
-from midsl.plan.evaluate import POINT, Env, Evaluator
+from midsl.plan.evaluate import POINT, Env, Evaluator, NotKept
 
 LANES = 256
 """Lanes whose gates are worked out at a time."""
@@ -25,7 +25,10 @@ def open_rows(
         for term in gates:
             live = torch.ones(len(lanes), height, width, dtype=torch.bool)
             for factor in term:
-                x = evaluator.eval(factor, env, memo)
+                try:
+                    x = evaluator.eval(factor, env, memo)
+                except NotKept:  # it takes a run of this very stage, which is not done when rows are decided
+                    continue
                 live &= x.expand(sizes).data != 0
             found[lanes] |= live
     return found

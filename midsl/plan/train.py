@@ -122,6 +122,7 @@ def _key(node: ir.Train, start: LoadedModel, binder: Binder) -> str:
         node.data.split,
         *([node.data.chosen] if node.data.chosen else []),
         torch.__version__.split("+")[0],
+        *([list(start.held)] if start.held else []),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -175,7 +176,14 @@ def _train(
     stops: Mapping[int, Path],
 ) -> None:
     """Train up to the last of some numbers of steps, and keep what there is after each."""
-    weights = [p for p in model.module.parameters()]
+    weights = [p for n, p in model.module.named_parameters() if n not in model.held]
+    if not weights:
+        raise fail(
+            "MI0509",
+            "there is nothing to train in this model",
+            node.span,
+            help="give it an MLP: `d_mlp: 64`",
+        )
     for w in weights:
         w.requires_grad_(True)
     runs = [n for n in ir.walk(node.loss) if isinstance(n, ir.Forward)]

@@ -13,7 +13,7 @@ from midsl.sema import tensors
 from midsl.sema.lenses import probe, with_fit
 from midsl.sema.runs import as_part, every_row
 from midsl.sema.sites import index_site, read
-from midsl.sema.unroll import Unroll, need_literal
+from midsl.sema.unroll import Unroll, need_literal, settled
 from midsl.sema.values import (
     ConstV,
     FnV,
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 FIT = PlainType("Fit")
 FIELDS = ("on", "optim", "tokens", "steps", "batch", "seed", "skip", "until")
 OPTIMISERS = {
-    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.0, "warmup": 0.0},
-    "adamw": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.01, "warmup": 0.0},
-    "sgd": {"lr": 1e-2, "momentum": 0.0, "wd": 0.0, "warmup": 0.0},
+    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.0, "warmup": 0.0, "cooldown": 0.0},
+    "adamw": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.01, "warmup": 0.0, "cooldown": 0.0},
+    "sgd": {"lr": 1e-2, "momentum": 0.0, "wd": 0.0, "warmup": 0.0, "cooldown": 0.0},
 }
 BATCH, ROWS = 512, 16
 """Positions of a step of a fit to activations, rows of one whose loss is about runs, where none are given."""
@@ -130,7 +130,8 @@ def fitted(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             label=f"it depends on {len(own)}",
             help="draw all tensors of a decomposition in one `params({ ... })`, and use them in the loss",
         )
-    fit = ir.Fit(own[0], number.node, reads, options, type=FIT, span=span)
+    loss_node = settled(number.node)  # a fit is the same one wherever in the text it stands
+    fit = ir.Fit(own[0], loss_node, reads, options, type=FIT, span=span)
     return replace(with_fit(made, own[0], fit, span), fit=fit)
 
 
@@ -218,9 +219,14 @@ def _options(record: RecordV, batch: int, span: Span) -> tuple[tuple[str, ir.Jso
         stop = (("until", float(until.value)),)
     return (
         ("optim", optim.name),
-        *optim.settings.items(),
+        *settings_of(optim),
         ("steps", steps),
         ("batch", size),
         ("seed", _whole(record, "seed", 0, span)),
         *stop,
     )
+
+
+def settings_of(optim: OptimV) -> tuple[tuple[str, float], ...]:
+    """What an optimiser is told; a cooldown of nothing is not said."""
+    return tuple((k, v) for k, v in optim.settings.items() if v or k != "cooldown")

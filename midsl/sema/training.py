@@ -10,7 +10,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType
 from midsl.sema import tensors
 from midsl.sema.arguments import Args
-from midsl.sema.fits import OPTIMISERS
+from midsl.sema.fits import OPTIMISERS, settings_of
 from midsl.sema.runs import as_part
 from midsl.sema.tensors import as_tensor
 from midsl.sema.unroll import need_literal
@@ -71,6 +71,14 @@ def train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             args.expr("optim").span,
             help="adam(...), adamw(...) or sgd(...)",
         )
+    if optim.settings.get("cooldown"):
+        raise fail(
+            "MI0601",
+            "not implemented: a cooldown of a training",
+            args.expr("optim").span,
+            label="where it begins depends on the last step, and checkpoints are those of shorter trainings",
+            help="leave `cooldown` out, or take a lower learning rate",
+        )
     run = RunV(ir.Forward(model.node, part.node, (), 0, type=PlainType("Run"), span=node.span), model, part)
     loss = as_tensor(
         loss_fn.body(loss_fn.scope.child({loss_fn.params[0].name: run})), args.expr("minimise").span
@@ -85,7 +93,7 @@ def train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         )
     options = (
         ("optim", optim.name),
-        *optim.settings.items(),
+        *settings_of(optim),
         ("steps", args.literal("steps", int)),
         ("batch", args.literal("batch", int, 64)),
         ("seed", args.literal("seed", int, 0)),

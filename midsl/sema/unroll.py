@@ -68,13 +68,18 @@ def by_field(values: Sequence[Value], join: Callable[[Sequence[Value]], Value]) 
 
 def meaning(node: ir.Node, memo: dict[str, ir.Node] | None = None) -> str:
     """The identity of a value, whichever occurrences of its runs in the text it was made of."""
+    return settled(node, memo).digest
+
+
+def settled(node: ir.Node, memo: dict[str, ir.Node] | None = None) -> ir.Node:
+    """A value whose runs are of no occurrence in the text."""
 
     def settle(n: ir.Node) -> ir.Node:
         if isinstance(n, ir.Forward) and n.origin:
             return ir.Forward(n.model, n.data, n.edits, 0, type=n.type, span=n.span)
         return n
 
-    return ir.rewrite(node, settle, memo).digest
+    return ir.rewrite(node, settle, memo)
 
 
 def all_the_same(values: Sequence[TensorV]) -> bool:

@@ -1,0 +1,120 @@
+"""Examples of papers whose methods are fitted: claims on three seeds, numbers, the question in SQL, and a broken method.
+
+Each ends its docs with a line `Ask:`, a query of the results that answers the paper's headline question.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.examples.common import EXAMPLES, midsl
+
+SEEDS = (20, 21, 22)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is tried of an example.
+
+    Attributes:
+        broken: what of its text is replaced and by what, so that the method does not do what it should.
+        fails: how the claim begins that must notice.
+        golden: values at seed 20 by query, to 3 digits.
+        fast: whether all of that is done in CI proper.
+    """
+
+    broken: tuple[str, str]
+    fails: str
+    golden: dict[str, float] = field(default_factory=dict)
+    fast: bool = True
+
+
+PAPERS = {
+    "02_subspace_illusion": Paper(
+        ("do { part.code := clean }", "do { part.code := corrupt }"),
+        'fldd[part: "full"] >= 0.8',
+        {
+            "SELECT value FROM hidden.fldd WHERE part = 'full'": 1.701,
+            "SELECT value FROM hidden.fldd WHERE part = 'row'": 0.341,
+            "SELECT value FROM hidden.whole": 0.00311,
+            "SELECT value FROM stream.effect": 2.126,
+            "SELECT value FROM stream.truth": 0.9705,
+        },
+    ),
+}
+
+
+def ask(store: Path, query: str) -> list[dict[str, Any]]:
+    done = midsl("sql", query, "--store", store, "--json")
+    assert done.exit_code == 0, done.output
+    rows: list[dict[str, Any]] = json.loads(done.output)
+    return rows
+
+
+def cases(fast: bool) -> list[Any]:
+    """Names of examples; the slow ones are marked so where the test is one of CI proper."""
+    return [pytest.param(n, marks=() if p.fast or not fast else pytest.mark.slow) for n, p in PAPERS.items()]
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Where the results of an example are, which runs once."""
+
+    @cache
+    def run(name: str) -> Path:
+        store = tmp_path_factory.mktemp(name)
+        done = midsl("run", EXAMPLES / f"{name}.mi", "--store", store)
+        assert done.exit_code == 0, done.output
+        return store
+
+    return run
+
+
+@pytest.mark.parametrize("name", cases(fast=True))
+def test_its_numbers(name: str, ran: Any) -> None:
+    store = ran(name)
+    found = {query: ask(store, query)[0]["value"] for query in PAPERS[name].golden}
+    assert found == pytest.approx(PAPERS[name].golden, rel=2e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", cases(fast=True))
+def test_its_question_is_answered(name: str, ran: Any) -> None:
+    text = (EXAMPLES / f"{name}.mi").read_text(encoding="utf-8")
+    (query,) = re.findall(r"^## Ask: (SELECT .*)$", text, re.M)
+    assert ask(ran(name), query)
+
+
+@pytest.mark.parametrize("name", cases(fast=True))
+def test_a_broken_method_fails_its_claims(name: str, tmp_path: Path) -> None:
+    text = (EXAMPLES / f"{name}.mi").read_text(encoding="utf-8")
+    paper = PAPERS[name]
+    right, wrong = paper.broken
+    assert text.count(right) == 1
+    spec = tmp_path / f"{name}.mi"
+    spec.write_text(text.replace(right, wrong), encoding="utf-8")
+    done = midsl("run", spec, "--store", tmp_path / "store")
+    assert done.exit_code == 3, done.output
+    assert f"✗ expect {paper.fails}" in done.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", cases(fast=False))
+def test_its_claims_hold_on_each_seed(name: str, seed: int, tmp_path: Path) -> None:
+    done = midsl("run", EXAMPLES / f"{name}.mi", "-p", f"seed={seed}", "--store", tmp_path / "store")
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", cases(fast=False))
+def test_it_agrees_with_the_oracle(name: str) -> None:
+    done = midsl("verify", EXAMPLES / f"{name}.mi", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["worst"] <= 1e-9
