@@ -1,8 +1,8 @@
 """Rows made of known directions, so that what a method should find is in hand (`std.planted`).
 
-A recipe is a record whose `kind` names one of the functions here, `n` how many rows, `d` how wide they are, and
-`seed` which. Each gives its rows and its directions; the model of a table (``midsl.models.table``) embeds the
-rows, and its unembedding reads the directions.
+A recipe is a record whose `kind` names one of the functions here, `n` how many rows, `d` how wide they are,
+and `seed` which. Each gives its rows and its directions; the model of a table (``midsl.models.table``)
+embeds the rows, and its unembedding reads the directions.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def unit(x: Floats) -> Floats:
 
 
 def sums(n: int, d: int, atoms: int, seed: int, often: float = 0.25, falls: float = 0.7) -> Table:
-    """Sums of few of `atoms` random directions: number i is on with chance often / (1 + i)^falls, at 1 + .3 N."""
+    """Sums of few of `atoms` random directions: i is on with chance often / (1 + i)^falls, at 1 + .3 N."""
     rng = np.random.default_rng(seed)
     directions = unit(rng.normal(size=(atoms, d)))
     on = rng.random((n, atoms)) < often / (1.0 + np.arange(atoms)) ** falls
@@ -52,8 +52,8 @@ def tree(n: int, d: int, seed: int, level: int = 0) -> Table:
     """Twenty features, at 1.5 + .25 N: three parents, of which at most one is on; three children of each, of
     which at most one is on where the parent is; eight on their own.
 
-    Directions: parents (0 to 2), children (3 to 11, by parent), the others. `level` tenths is the cosine among
-    siblings, and among parents and the eight; parents are orthogonal to all children.
+    Directions: parents (0 to 2), children (3 to 11, by parent), the others. `level` tenths is the cosine
+    among siblings, and among parents and the eight; parents are orthogonal to all children.
     """
     if d < 20 or not 0 <= level < len(TOPS):
         raise fail("MI0511", f"a tree of level {level} in {d} dimensions", help="20 or more, levels 0 to 8")
@@ -89,7 +89,7 @@ def pairs(n: int, d: int, seed: int, each: int = 5, spread: float = 0.1) -> Tabl
 
 
 def factors(n: int, d: int, rank: int, seed: int, share: float = 0.1, noise: float = 0.01) -> Table:
-    """Sums of few of `rank` directions, each of which is of `share` of the dimensions alone, at non-negative sizes."""
+    """Sums of few of `rank` directions at sizes of at least 0, each direction of `share` of the dimensions."""
     rng = np.random.default_rng(seed)
     directions = np.zeros((rank, d))
     for row in directions:
@@ -118,9 +118,10 @@ def words(
 
 
 def ands(n: int, d: int, features: int, seed: int, width: int = 0, often: float = 0.1) -> Table:
-    """Sums of random directions, each on with chance `often`; target j of `width` is on where 2j and 2j + 1 are.
+    """Sums of random directions, each on with chance `often`; target j is on where 2j and 2j + 1 are.
 
-    Half of the rows have a pair of their own besides. Directions: one more dimension for each target.
+    Half of the rows have a pair of their own besides. Directions: one more dimension for each of `width`
+    targets.
     """
     if not 1 <= width <= features // 2:
         raise fail("MI0511", f"{width} pairs of {features} features", help="give `width` the number of pairs")
@@ -134,9 +135,7 @@ def ands(n: int, d: int, features: int, seed: int, width: int = 0, often: float 
     return Table(on @ atoms, np.hstack([np.zeros((width, d)), np.eye(width)]), fired)
 
 
-KINDS: dict[str, Callable[..., Table]] = {
-    f.__name__: f for f in (sums, tree, pairs, factors, words, ands)
-}
+KINDS: dict[str, Callable[..., Table]] = {f.__name__: f for f in (sums, tree, pairs, factors, words, ands)}
 
 
 def sizes_of(rows: Mapping[str, Any]) -> tuple[int, int]:
@@ -176,7 +175,7 @@ def _made(given: tuple[tuple[str, Any], ...]) -> Table:
 
 
 def fired(token: Floats, like: Floats, of: Mapping[str, Any]) -> Floats:
-    """Which targets of a recipe of `ands` are on in rows `token` [batch], laid along `like` [batch, target]: 0, 1.
+    """Which targets of a recipe of `ands` are on in rows `token` [batch], along `like` [batch, target]: 0, 1.
 
     Raises:
         MiError: MI0511 for another recipe, or as many targets as it has not.

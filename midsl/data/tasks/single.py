@@ -89,7 +89,9 @@ def topics(
     need(n >= 1, f"n is {n}", "ask for at least one row")
     need(each >= 2 and topics >= 1, f"{topics} topics of {each} tokens", "at least one topic, of two tokens")
     fits = known.vocab_size == named or known.vocab_size >= named + 2
-    need(fits, f"{topics} topics of {each} tokens in {known.vocab_size}", "take fewer, or a larger vocabulary")
+    need(
+        fits, f"{topics} topics of {each} tokens in {known.vocab_size}", "take fewer, or a larger vocabulary"
+    )
     draws = Draws(seed, "topics")
     kinds: Kinds = {"answer": "token", "topic": "number"}
 
