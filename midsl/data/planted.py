@@ -89,7 +89,7 @@ def pairs(n: int, d: int, seed: int, each: int = 5, spread: float = 0.1) -> Tabl
 
 
 def factors(n: int, d: int, rank: int, seed: int, share: float = 0.1, noise: float = 0.01) -> Table:
-    """Sums of few of `rank` directions at sizes of at least 0, each direction of `share` of the dimensions."""
+    """Sums of few of `rank` directions at sizes of at least 0, each of `share` of the dimensions."""
     rng = np.random.default_rng(seed)
     directions = np.zeros((rank, d))
     for row in directions:

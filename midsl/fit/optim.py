@@ -54,7 +54,7 @@ def descend(
 
 
 def rate_at(step: int, options: Mapping[str, float | str]) -> float:
-    """The learning rate of a step: rising over the first `warmup`, falling to a tenth over the last share `cooldown`.
+    """The rate of a step: it rises over the first `warmup`, and falls to a tenth over the share `cooldown`.
 
     >>> [round(rate_at(s, {"lr": 1.0, "warmup": 2, "cooldown": 0.5, "steps": 8}), 9) for s in (0, 1, 3, 5, 7)]
     [0.5, 1.0, 1.0, 0.55, 0.1]

@@ -59,8 +59,8 @@ _TWO = {
     "js_divergence": "The Jensen-Shannon divergence in nats of the distributions that two logits give.",
 }
 _OPTIMISERS = {
-    "adam": "The Adam optimiser; the rate rises over the first `warmup` steps, and falls to a tenth over the last "
-    "share `cooldown` of the steps of a fit.",
+    "adam": "The Adam optimiser; the rate rises over the first `warmup` steps, and falls to a tenth over "
+    "the last share `cooldown` of the steps of a fit.",
     "adamw": "Adam with decoupled weight decay.",
     "sgd": "Stochastic gradient descent.",
 }

@@ -1,4 +1,4 @@
-"""Examples of papers whose methods are fitted: claims on three seeds, numbers, the question in SQL, and a broken method.
+"""Papers whose methods are fitted: claims on three seeds, numbers, the question in SQL, a broken method.
 
 Each ends its docs with a line `Ask:`, a query of the results that answers the paper's headline question.
 """

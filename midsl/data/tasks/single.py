@@ -39,11 +39,11 @@ def bits(
     seed: int = 0,
     split: Mapping[str, float] | None = None,
 ) -> Dataset:
-    """Make pairs of random tokens of which one is odd and one is even: bit 0 differs, the others as they happen.
+    """Make pairs of random tokens, one odd and one even: bit 0 differs, the others as they happen.
 
     Returns:
-        Sides clean and corrupt, with the same columns on both: `answer` (token) is bit 0 of the clean token, as
-        token 0 or 1, `wrong` (token) that of the corrupt one.
+        Sides clean and corrupt, with the same columns on both: `answer` (token) is bit 0 of the clean
+        token, as token 0 or 1, `wrong` (token) that of the corrupt one.
 
     Raises:
         MiError: MI0503 without a tokenizer; MI0511 for less than one row, or an odd number of tokens.
