@@ -74,8 +74,8 @@ def bystander(seed: int = 0) -> LoadedModel:
 
     Bits 0 to 8 of a token are nine features, +1 or -1 along orthonormal directions of the stream. The first
     is the answer, and the stream carries it: logit 1 less logit 0 is its value. What the MLP's hidden layer
-    does when the first feature flips, and the 64 directions in which it varies most, write nothing to the answer;
-    the rest of it does, and hardly varies.
+    does when the first feature flips, and the 64 directions in which it varies most, write nothing to the
+    answer; the rest of it does, and hardly varies.
 
     Source: Makelov, Lange and Nanda, "Is This the Subspace You Are Looking For?", 2023 (arXiv 2311.17030).
     """
