@@ -77,7 +77,7 @@ def agree(t: ast.TypeRef, found: Sequence[Axis], s: Signature, swept: Sequence[A
         left.remove(axis)
         length(a, axis, s)
     if s.is_open or any(a.rest for a in t.axes):
-        s.lifted += left
+        s.lifted += [a for a in left if a not in s.lifted]
         return
     extra = [a for a in left if not any(_is(a, x) for x in (*swept, *s.lifted))]
     if extra:

@@ -88,6 +88,10 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "`through: true`. `rules` are factors taken for constants: "
         '{ attn: "freeze", norm: "freeze_scale", act: "ratio", gate: "half" }.',
     ),
+    "numbered": (
+        "numbered(x: Float, edges: Edges)",
+        "A value along a sweep over edges, along the axis `edge` of a set of them, as `edges.number` is.",
+    ),
     "except": ("except(family: Site, set: Sites)", "A family of sites without some of its members."),
     "top_sites": (
         "top_sites(x: Float[..], k: Int)",

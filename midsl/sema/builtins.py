@@ -26,6 +26,7 @@ from midsl.sema.arguments import Args
 from midsl.sema.controls import control
 from midsl.sema.dependent import own_names
 from midsl.sema.draws import draw_values, shuffle
+from midsl.sema.edgegates import numbered
 from midsl.sema.edges import EdgesV, without
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.gradients import grad
@@ -329,6 +330,7 @@ BUILTINS: dict[str, BuiltinV] = {
         "graph": graph,
         "regroup": regroup,
         "named": called_so,
+        "numbered": numbered,
         "split_subspace": split_subspace,
         "normal": draw_values("normal"),
         "uniform": draw_values("uniform"),

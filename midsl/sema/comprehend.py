@@ -14,6 +14,8 @@ from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis
 from midsl.sema.clauses import DOMAIN, SWEEP, coord, kind_of
+from midsl.sema.edges import EdgesV
+from midsl.sema.sweptedges import each_edge
 from midsl.sema.unroll import Unroll
 from midsl.sema.values import ConstV, ListV, RangeV, TensorV, Value
 from midsl.syntax import ast
@@ -28,6 +30,9 @@ def comprehension(e: Elaborator, node: ast.Comprehension, scope: Scope, sweep_al
 
     `sweep_all`: sweep it wherever that can be, and not only where runs depend on it: a control's draws are.
     """
+    source = e.eval(node.source, scope)
+    if isinstance(source, EdgesV):
+        return each_edge(e, node, source, scope)
     chosen, axis = _chosen(e, node, scope)
     if not chosen:
         return ListV(())

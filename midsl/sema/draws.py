@@ -89,6 +89,11 @@ def _of_one_length(ctx: Context, batch: Axis) -> bool:
     return dataset is None or len({*dataset.part(node.side, node.split).lengths.tolist()}) == 1
 
 
+def _counts(axis: Axis) -> bool:
+    """Whether the labels of an axis are numbers; places that have names are counted in their order."""
+    return axis.labels is not None and not any(isinstance(x, str) for x in axis.labels)
+
+
 def _draw(
     e: Elaborator, kind: str, args: Args, axes: tuple[Axis, ...], within: ir.Node | None = None
 ) -> ir.Draw:
@@ -110,7 +115,7 @@ def _draw(
     part = next((_part(e.ctx, a) for a in axes if a.name in ("batch", "pos", "key_pos")), None)
     kept = tuple(a for s in ir.sweeps_of(seed) for a in s.axes)
     t = TensorType("int" if kind == "permutation" else "float", (*kept, *axes))
-    labels = tuple(a.labels for a in axes)
+    labels = tuple(a.labels if _counts(a) else None for a in axes)
     return ir.Draw(kind, seed, stream, axes, labels, part, within, type=t, span=args.node.span)
 
 

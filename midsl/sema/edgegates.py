@@ -1,12 +1,14 @@
 """Numbers for edges: how far each of a set goes, whether one is in a set, and circuits that are known.
 
 ``m.edges[by: share] := corrupt`` moves each edge by its own share of the way, ``self + by * (new - self)``.
-The shares are a value along an axis over edges: of a sweep over them, or parameters in the order of the set.
-So a circuit may come of what runs tell (``by: not keep``), and a mask can be fitted.
+The shares are a value along an axis over edges: of a sweep over them, or the axis `edge` of a set, which
+`edges.number` has. So a circuit may come of what runs tell (``by: not keep``), and a mask can be fitted.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,16 +17,55 @@ from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
 from midsl.sema import tensors
-from midsl.sema.edges import Edge, EdgesV, Gate, Index, all_edges
+from midsl.sema.arguments import Args
+from midsl.sema.edges import Edge, EdgesV, Gate, Index, all_edges, stage
 from midsl.sema.filefacts import described
 from midsl.sema.values import ConstV, ModelV, TensorV, Value
 from midsl.source import Span
+from midsl.syntax import ast
 
 if TYPE_CHECKING:
     from midsl.sema.context import Context
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
 
 EDGE = "edge"
-"""The axis of parameters that are one for each edge of a set."""
+"""The axis of values that are one for each edge of a set, labelled by their names."""
+
+
+def edge_axis(edges: EdgesV) -> Axis:
+    """The axis of a set of edges."""
+    names = tuple(x.name for x in edges.members)
+    digest = hashlib.blake2b(json.dumps(names).encode(), digest_size=4).hexdigest()
+    return Axis(EDGE, f"edges:{digest}", len(names), names)
+
+
+def numbers(edges: EdgesV, span: Span) -> TensorV:
+    """``edges.number``: 0, 1, ... along the edges of a set, in its order."""
+    return tensors.stack([tensors.const(i, span) for i in range(len(edges.members))], edge_axis(edges), span)
+
+
+def backwards(edges: EdgesV, ctx: Context) -> EdgesV:
+    """``edges.backwards``: the last readers first, and to one reader the last sources first."""
+    order = {x: i for i, x in enumerate(edges.members)}
+    when = {x: stage(x, ctx, edges.model) for x in edges.members}
+    return replace(edges, members=tuple(sorted(order, key=lambda x: (-when[x], x.dst.name, -order[x]))))
+
+
+def numbered(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
+    """``numbered(score, edges)``: a value along a sweep over edges, along the edges of a set of them."""
+    args = Args(e, "numbered", node, scope, ("x", "edges"))
+    edges = args.value("edges")
+    if not isinstance(edges, EdgesV):
+        help = "such as `numbered(score, m.edges)`, with `score` along a sweep over them"
+        raise fail("MI0413", f"a {edges.kind} is no set of edges", args.expr("edges").span, help=help)
+    gate = gated(edges, args.value("x"), args.expr("x").span).by
+    assert gate is not None
+    wanted: dict[tuple[Index, ...], Edge] = {(i,): x for i, x in enumerate(edges.members)}
+    value = laid_out(gate, [(edge_axis(edges), range(len(edges.members)))], wanted, node.span)
+    if gate.value.type.kind == "bool":
+        return tensors.compare(">", value, ConstV(0.5), node.span, None)
+    return value
 
 
 def gated(edges: EdgesV, value: Value, span: Span) -> EdgesV:
@@ -50,15 +91,18 @@ def gated(edges: EdgesV, value: Value, span: Span) -> EdgesV:
         "the shares are not along these edges",
         span,
         label=f"this is {share.type}, and there are {len(edges.members)} edges",
-        help="sweep over the set, or over one that it is part of, and give a value along that variable; or "
-        f"parameters along `{EDGE}`",
+        help="give a value along a sweep over the set, or over one that it is part of; or one "
+        f"along `{EDGE}`, as `edges.number` is",
     )
 
 
 def _gate(share: TensorV, axis: Axis, edges: EdgesV) -> Gate | None:
     """The shares as a gate along one of their axes, if it is over all of these edges."""
-    if axis.name == EDGE and axis.size == len(edges.members) and not axis.owner.startswith("sweep:"):
-        return Gate(share, EDGE, {x: i for i, x in enumerate(edges.members)})
+    if axis.name == EDGE and axis.labels is not None:
+        named = {n: i for i, n in enumerate(axis.labels)}
+        if any(x.name not in named for x in edges.members):
+            return None
+        return Gate(share, EDGE, {x: named[x.name] for x in edges.members})
     sweep = next((s for s in ir.sweeps_of(share.node) if s.axes == (axis,)), None)
     if sweep is None or not isinstance(sweep.domain, ir.Points) or len(sweep.columns) < 2:
         return None

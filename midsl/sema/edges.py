@@ -278,8 +278,12 @@ def _at_site(value: SiteV, side: str, span: Span) -> Callable[[End], bool]:
 
 def edges_field(edges: EdgesV, name: str, span: Span, ctx: Context) -> Value:
     """``edges.size``, how many there are; of one edge, ``e.src`` and ``e.dst``: the sites at its ends."""
-    if name == "size" and not any(x.swept for x in edges.members):
-        return ConstV(len(edges.members))
+    if name in ("size", "number", "backwards") and not any(x.swept for x in edges.members):
+        if name == "size":
+            return ConstV(len(edges.members))
+        from midsl.sema import edgegates
+
+        return edgegates.numbers(edges, span) if name == "number" else edgegates.backwards(edges, ctx)
     if name in ("src", "dst") and len(edges.members) == 1:
         find, end = (source, edges.members[0].src) if name == "src" else (reader, edges.members[0].dst)
         return find(edges.model, end, ctx, span)
@@ -287,8 +291,9 @@ def edges_field(edges: EdgesV, name: str, span: Span, ctx: Context) -> Value:
         "MI0205",
         f"a set of edges has no field `{name}`",
         span,
-        label="one edge has `src` and `dst`, a set `size`",
-        help=did_you_mean(name, ["size", "src", "dst"]) or "sweep over it, to have one edge at a time",
+        label="one edge has `src` and `dst`, a set `size`, `number` and `backwards`",
+        help=did_you_mean(name, ["size", "number", "backwards", "src", "dst"])
+        or "sweep over it, to have one edge at a time",
     )
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.sema.clauses import Clause, coord
 from midsl.sema.edges import Edge, EdgesV, End
-from midsl.sema.kinds import OfKind, kind_sweep, union_clause
+from midsl.sema.kinds import OfKind, kind_sweep, one_behind_the_other, union_clause
+from midsl.sema.values import Value
 from midsl.source import Span
+from midsl.syntax import ast
+
+if TYPE_CHECKING:
+    from midsl.sema.elaborate import Elaborator
+    from midsl.sema.scope import Scope
 
 COLUMNS = ("src", "dst", "src_layer", "src_head", "dst_layer", "dst_head")
 
@@ -38,6 +46,20 @@ def swept_edges(name: str, prefix: str, edges: EdgesV, span: Span) -> Clause:
         keys = tuple({"src": x.src.name, "dst": x.dst.name, **_keys(x)} for x in members)
         kinds.append(OfKind(sweep, keys, EdgesV(edges.model, (Edge(end(src, "src"), end(dst, "dst")),))))
     return union_clause(name, prefix, kinds, COLUMNS, span)
+
+
+def each_edge(e: Elaborator, node: ast.Comprehension, edges: EdgesV, scope: Scope) -> Value:
+    """``[x for e in m.edges]``: one value along a sweep over the edges."""
+    if node.where is not None:
+        raise fail(
+            "MI0301",
+            "edges are not left out by a condition here",
+            node.where.span,
+            help="leave them out by name: `[x for e in except(m.edges, circuit)]`; or weigh what comes of it",
+        )
+    clause = swept_edges(node.var, "", edges, node.source.span)
+    values = [e.eval(node.item, scope.child({node.var: k.value})) for k in clause.kinds]
+    return one_behind_the_other(values, clause.kinds, clause.sweep, node.span)
 
 
 def _keys(edge: Edge) -> dict[str, ir.Scalar]:

@@ -234,7 +234,7 @@ def _function(value: Value, t: ast.FnType, s: Signature) -> Value:
         own = s.later(_brought(scope), s.is_open)
         made = result(inner.body(scope), wanted, own, inner.name, inner.span)
         if s.is_open:  # the call that it was given to is lifted over what it brought
-            s.lifted += own.lifted
+            s.lifted += [a for a in own.lifted if a not in s.lifted]
         return made
 
     params = tuple(
