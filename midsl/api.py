@@ -227,5 +227,6 @@ def _result(landed: Landed, store: Store, look: Callable[[str], Any]) -> Result:
         [c for s in stages for c in s.checks],
         [*landed.compiled.bag, *landed.warnings],
         landed.execution.totals.as_dict(),
+        [v for s in stages for v in s.views],
         look,
     )

@@ -46,13 +46,13 @@ from midsl.plan.steps import (
 )
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
-from midsl.plan.viewed import Viewed, viewed
+from midsl.plan.viewed import viewed
 from midsl.reach import NO_TRUST, Reach, Trust, working_in
 from midsl.sema.check import read_source
 from midsl.sema.stdfiles import is_std
 from midsl.show.progress import progress
 from midsl.source import SourceFile, Span
-from midsl.store.rows import CellRow, CheckRow, LossRow, ResultTable
+from midsl.store.rows import CellRow, CheckRow, LossRow, ResultTable, Viewed
 
 
 @dataclass

@@ -23,9 +23,7 @@ from midsl.plan.plots import drawn
 from midsl.plan.remembered import Remembered
 from midsl.plan.reuse import reuse_from
 from midsl.plan.speed import shown
-from midsl.show.plain import Text
-from midsl.show.results import PlotOf, render_results, sql_hint
-from midsl.show.table import print_table
+from midsl.show.results import PlotOf, render_results, render_views, sql_hint
 from midsl.show.vega import to_json
 from midsl.store.db import Store
 from midsl.store.record import (
@@ -162,11 +160,7 @@ def _print(
                 how = "unchanged since" if c.status == "reused" else "metadata-only, rows of"
                 console.print(f"{s.experiment}: {how} run {c.reused_from}", style="dim", highlight=False)
     console.print(beside(execution, explained), style="dim", highlight=False, soft_wrap=True)
-    for s in execution.stages:
-        for v in s.views:
-            console.print(Text(f"{v.experiment}: {v.title}", style="bold"))
-            print_table(v.columns, v.rows, console)
-            console.print()
+    render_views([v for s in execution.stages for v in s.views], console)
     render_results(tables, checks, plots, console, hint, spec=compiled.program.name, store=folder)
     if len(warnings):
         sys.stderr.write(render_text(list(warnings)))

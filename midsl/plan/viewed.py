@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,30 +11,7 @@ from midsl.data.dataset import Part
 from midsl.ir import nodes as ir
 from midsl.plan.bound import Bound
 from midsl.plan.results import Results
-from midsl.store.rows import Artifact
-
-
-@dataclass(frozen=True)
-class Viewed:
-    """A small table that is shown with the results; it is kept as it is, and no table of the store."""
-
-    experiment: str
-    title: str
-    columns: tuple[str, ...]
-    rows: list[tuple[Any, ...]]
-
-    def as_json(self) -> dict[str, Any]:
-        rows = [list(r) for r in self.rows]
-        return {
-            "experiment": self.experiment,
-            "view": self.title,
-            "columns": list(self.columns),
-            "rows": rows,
-        }
-
-    def artifact(self) -> Artifact:
-        """What the store keeps of it."""
-        return Artifact("view", f"{self.experiment}.{self.title}", text=json.dumps(self.as_json()))
+from midsl.store.rows import Viewed
 
 
 def viewed(sink: ir.View, results: Results, bound: Bound) -> Viewed:

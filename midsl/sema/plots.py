@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
-from midsl.ir.plots import PLOTS
+from midsl.ir.plots import PLOTS, text_axis
 from midsl.ir.program import key_columns, left_axes
 from midsl.ir.types import PlainType
 from midsl.sema.values import PoisonError
@@ -150,7 +150,13 @@ def _has_ends(report: ir.Report, channels: dict[str, str], span: Span) -> None:
 def _has_text(report: ir.Report, channels: dict[str, str], span: Span) -> None:
     """Whether each row of a report stands at one token of one example."""
     places = {a.name: a for a in left_axes(report)}
-    if "batch" not in places or "pos" not in places or places["pos"].span not in ("", "predicted"):
+    along = text_axis(key_columns(report), channels)
+    if (
+        "batch" not in places
+        or along not in ("pos", "key_pos")
+        or along not in places
+        or (places[along].span not in ("", "predicted"))
+    ):
         raise fail(
             "MI0302",
             "a plot of tokens shows a value at each position of each example",
@@ -158,7 +164,7 @@ def _has_text(report: ir.Report, channels: dict[str, str], span: Span) -> None:
             label=f"its rows are by {', '.join(key_columns(report)) or 'nothing'}",
             help="report a value before it is taken over batch and pos, such as `nll(run m on d)`",
         )
-    others = [c for c in key_columns(report) if c not in ("example", "pos", *channels.values())]
+    others = [c for c in key_columns(report) if c not in ("example", along, *channels.values())]
     if others:
         raise fail(
             "MI0302",

@@ -45,6 +45,7 @@ def page(run: StoredRun, highlight: Highlight, styles: tuple[str, str]) -> str:
         ("question", "Question", _paragraphs(question(run.source))),
         ("claims", "Claims", _claims(run)),
         ("results", "Results", _results(run)),
+        ("views", "Seen beside them", _views(run)),
         ("spec", "Spec", f'<pre tabindex="0"><code>{highlight(run.source)}</code></pre>'),
         ("plan", "Plan", _plan(run)),
         ("environment", "Made with", _environment(run)),
@@ -131,6 +132,16 @@ def _results(run: StoredRun) -> str:
         body = "".join(figures) + _rows(table, bool(figures))
         title = table.title if isinstance(table, WideTable) else heading(table)
         out.append(f"<article><h3>{_esc(title)}</h3>{body}</article>")
+    return "".join(out)
+
+
+def _views(run: StoredRun) -> str:
+    """What the spec's `view`s showed: rows as tokens, columns, values."""
+    out = []
+    for v in run.views:
+        note = f"<p>The first {MOST_ROWS} of {len(v.rows)} rows.</p>" if len(v.rows) > MOST_ROWS else ""
+        body = note + _plain_table(v.columns, v.rows[:MOST_ROWS])
+        out.append(f"<article><h3>{_esc(f'{v.experiment}: {v.title}')}</h3>{body}</article>")
     return "".join(out)
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from midsl.show.heatmap import print_heatmap
 from midsl.show.plain import Text
 from midsl.show.table import number, print_table
-from midsl.store.rows import CheckRow, ResultTable
+from midsl.store.rows import CheckRow, ResultTable, Viewed
 from midsl.store.views import name_in_sql, view_name
 from midsl.store.wide import WideTable, side_by_side
 
@@ -118,6 +118,14 @@ def render_results(
         console.print(Text(held, style="bold red" if failed else "green"))
     if hint:
         console.print(Text(f"ask next: {hint}", style="dim"), soft_wrap=True)
+
+
+def render_views(views: Sequence[Viewed], console: Console) -> None:
+    """Print what the `view`s of a run showed."""
+    for v in views:
+        console.print(Text(f"{v.experiment}: {v.title}", style="bold"))
+        print_table(v.columns, v.rows, console)
+        console.print()
 
 
 def _render_report(table: ResultTable, console: Console, spec: str, store: Path) -> None:

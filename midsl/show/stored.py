@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from midsl.show.plain import Text
-from midsl.show.results import PlotOf, render_results
+from midsl.show.results import PlotOf, render_results, render_views
 from midsl.store.runs import StoredRun
 
 
@@ -18,6 +18,7 @@ def print_run(run: StoredRun, console: Console, store: Path) -> None:
     for what, value in facts(run):
         console.print(Text(f"{what:>11}  {value}"), soft_wrap=True)
     console.print()
+    render_views(run.views, console)
     plots = [PlotOf(kind, table, channels) for kind, table, channels, _ in run.plots]
     render_results(run.tables, run.checks, plots, console, spec=run.row["spec_name"], store=store)
 
@@ -80,4 +81,5 @@ def run_json(run: StoredRun) -> dict[str, Any]:
             for t in run.tables
         ],
         "checks": run.rows("checks"),
+        "views": [v.as_json() for v in run.views],
     }

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from midsl.diagnostics.model import Diagnostic, fail
 from midsl.diagnostics.suggest import did_you_mean
-from midsl.show.results import PlotOf, render_results
+from midsl.show.results import PlotOf, render_results, render_views
 from midsl.show.svg import can_draw, svg
 from midsl.show.vega import to_json, vega
 from midsl.store.db import Store
-from midsl.store.rows import CheckRow, ResultTable
+from midsl.store.rows import CheckRow, ResultTable, Viewed
 from midsl.store.runs import find_run
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class Result:
     checks: list[CheckRow]
     diagnostics: list[Diagnostic] = field(default_factory=list)
     executed: dict[str, float] = field(default_factory=dict)
+    views: list[Viewed] = field(default_factory=list)
+    """What the spec's `view`s showed: columns and rows of each."""
     look: Callable[[str], Any] | None = None
     """Works out an expression of the spec's names: a torch tensor."""
 
@@ -185,6 +187,7 @@ class Result:
         out = io.StringIO()
         console = Console(file=out, width=100, color_system=None, force_jupyter=False)
         plots: list[PlotOf] = []
+        render_views(self.views, console)
         render_results(self.tables, self.checks, plots, console, spec=self.spec, store=self.store.root)
         return f"run {self.run}\n" + out.getvalue()
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from midsl.diagnostics.model import fail
-from midsl.ir.plots import PLOTS
+from midsl.ir.plots import PLOTS, text_axis
 from midsl.show.graph import graph_values, graph_view
 from midsl.show.heatmap import pick_axes
 from midsl.show.table import is_number
@@ -237,7 +237,7 @@ def _hist2d(table: ResultTable, channels: dict[str, str]) -> Json:
 
 def _tokens(table: ResultTable, channels: dict[str, str]) -> Json:
     """A line of text for each example, each token on the colour of its value."""
-    shared: Json = {"x": _axis(table, "pos"), "y": _axis(table, "example")}
+    shared: Json = {"x": _axis(table, text_axis(table.keys, channels)), "y": _axis(table, "example")}
     color = _field(table, "value", "quantitative", scale=_around_zero(table.value))
     # Words stand on colours of their own, light ones but at the ends of the scale.
     word = {"field": TEXT, "type": "nominal"}

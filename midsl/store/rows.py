@@ -6,9 +6,11 @@ differ is refused where it was made and not in the middle of a write.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,3 +149,29 @@ class Artifact:
     def __post_init__(self) -> None:
         if (self.path is None) == (self.text is None):
             raise fail("MI0901", f"artifact `{self.name}` needs either a path or a text", exit_code=1)
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """What a `view` shows: a small table beside the results, kept as it is, and no table of the store."""
+
+    experiment: str
+    title: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    def as_json(self) -> dict[str, Any]:
+        rows = [list(r) for r in self.rows]
+        of = {"experiment": self.experiment, "view": self.title}
+        return {**of, "columns": list(self.columns), "rows": rows}
+
+    def artifact(self) -> Artifact:
+        """What the store keeps of it."""
+        return Artifact("view", f"{self.experiment}.{self.title}", text=json.dumps(self.as_json()))
+
+    @classmethod
+    def of(cls, text: str) -> Viewed:
+        """What the store has kept of it."""
+        held = json.loads(text)
+        rows = [tuple(r) for r in held["rows"]]
+        return cls(held["experiment"], held["view"], tuple(held["columns"]), rows)

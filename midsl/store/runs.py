@@ -12,7 +12,7 @@ import duckdb
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.diagnostics.suggest import did_you_mean
-from midsl.store.rows import CheckRow, ResultTable
+from midsl.store.rows import CheckRow, ResultTable, Viewed
 from midsl.store.schema import quote
 from midsl.store.tables import described, read_table
 
@@ -79,6 +79,11 @@ class StoredRun:
     def checks(self) -> list[CheckRow]:
         """Its expects and how they came out."""
         return [CheckRow(**row) for row in self.rows("checks")]
+
+    @cached_property
+    def views(self) -> list[Viewed]:
+        """What its `view`s showed."""
+        return [Viewed.of(row["text"]) for row in self.rows("artifacts") if row["kind"] == "view"]
 
     @cached_property
     def verified(self) -> StoredRun | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from midsl.plan.driver import Compiled, Execution, compile_spec
-from midsl.plan.viewed import Viewed
+from midsl.store.rows import Viewed
 
 SPEC = """language mi 1
 import std.models as models
