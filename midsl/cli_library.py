@@ -1,4 +1,4 @@
-"""Commands about libraries: `test` runs what they claim, `doc` tells of them; `export-lens` writes."""
+"""Commands about libraries: `test` runs them, `doc` tells of them, `export-lens` and `export-graph` write."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from midsl.cli_common import json_option, parse_params, reporting, show_diagnostics, spec_options
+from midsl.cli_common import STORE, json_option, parse_params, reporting, show_diagnostics, spec_options
 from midsl.reach import Trust
 
 
@@ -137,4 +137,47 @@ def export_lens(
         click.echo(f"wrote {name} ({parts.kind}, {parts.hook}) to {folder}")
 
 
-LIBRARY: tuple[click.Command, ...] = (test, doc, export_lens)
+GRAPHS = ("neuronpedia", "circuit_tracer", "mib", "graphml")
+
+
+@click.command("export-graph")
+@click.argument("run")
+@click.argument("name", metavar="EXPERIMENT.GRAPH")
+@click.option("--format", "format", type=click.Choice(GRAPHS), required=True, help="Whose format.")
+@click.option("--to", "file", type=click.Path(path_type=Path), required=True, help="The file to write.")
+@click.option(
+    "--at", multiple=True, metavar="COLUMN=VALUE", help="Which, of a graph for each point of a sweep."
+)
+@click.option(
+    "--about",
+    type=click.Path(path_type=Path),
+    help="A JSON file of what the format says besides the graph: slug, scan, prompt, cfg, ..",
+)
+@click.option("--force", is_flag=True, help="Write over what is there.")
+@STORE
+@json_option
+@reporting
+def export_graph(
+    run: str,
+    name: str,
+    format: str,
+    file: Path,
+    at: tuple[str, ...],
+    about: Path | None,
+    force: bool,
+    store: Path,
+    as_json: bool,
+) -> None:
+    """Write a graph that a run reported, for another package to read; runs are named as for `midsl show`."""
+    from midsl.plan.export_graph import export_graph as write
+
+    if file.exists() and not force:
+        raise click.UsageError(f"{file} is there; --force writes over it")
+    made = write(store, run, name, format, file, parse_params(at), about)
+    told = {"file": str(file), "format": format, "nodes": len(made.names), "edges": len(made.src)}
+    click.echo(
+        json.dumps(told, indent=1) if as_json else f"wrote {told['nodes']} nodes, {told['edges']} edges"
+    )
+
+
+LIBRARY: tuple[click.Command, ...] = (test, doc, export_lens, export_graph)

@@ -40,7 +40,7 @@ LAYERS: dict[str, set[str]] = {
     "sema": {*FRONT, "artefacts", "data", "graph", "models"},
     "passes": {*FRONT, "sema"},
     "ops": {*BASE, "diagnostics"},
-    "lib": {*BASE, "diagnostics"},
+    "lib": {*BASE, "diagnostics", "artefacts"},
     "backends": {*BASE, "diagnostics", "graph", "ops"},
     "fit": {*FRONT, "artefacts", "ops"},
     "oracle": {*FRONT, "data", "graph", "ops"},

@@ -19,6 +19,8 @@ from typing import Any
 from torch import Tensor
 
 from midsl.artefacts.base import content
+from midsl.artefacts.graphs import tracer
+from midsl.artefacts.graphs.base import GraphFile
 from midsl.data.build import first_rows
 from midsl.data.dataset import Dataset, Part, Tokenizer
 from midsl.diagnostics.model import Bag, Diagnostic, MiError, fail
@@ -137,6 +139,10 @@ class Binder(Facts):
             whole.update(repr((name, x.shape, x.dtype)).encode())
             whole.update(x.tobytes())
         return Told({f: x.shape for f, x in made.items()}, whole.hexdigest())
+
+    def graph_file(self, path: Path) -> GraphFile:
+        """The graph of a `.pt`."""
+        return tracer.read(path).checked(path)
 
     # -- Bound
 

@@ -142,6 +142,10 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "0; `among: m.edges` keeps those of a model. `graph(g, edges: { .. }, nodes: { .. })` is g with "
         "other columns.",
     ),
+    "stored_graph": (
+        "stored_graph(path: String)",
+        "The graph of a file: Neuronpedia or EAP-IG (MIB) JSON, GraphML, a `.pt` of circuit-tracer.",
+    ),
     "regroup": (
         "regroup(g: Graph, from: String, to: String)",
         'A graph with nodes under other names: `regroup(g, from: "a{l}.h{h}<{x}>", to: "a{l}.h{h}")`. Equal '

@@ -30,6 +30,7 @@ from midsl.sema.edgegates import numbered
 from midsl.sema.edges import EdgesV, without
 from midsl.sema.fits import OPTIMISERS, fitted
 from midsl.sema.gradients import grad
+from midsl.sema.graphfiles import stored_graph
 from midsl.sema.graphs import called_so, graph, regroup
 from midsl.sema.lenses import lens, params
 from midsl.sema.lensfamily import joint
@@ -327,6 +328,7 @@ BUILTINS: dict[str, BuiltinV] = {
         "joint": joint,
         "fitted": fitted,
         "stored": stored,
+        "stored_graph": stored_graph,
         "graph": graph,
         "regroup": regroup,
         "named": called_so,

@@ -9,8 +9,10 @@ needs it is left to the calls.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from midsl.artefacts.graphs.base import GraphFile
 from midsl.diagnostics.model import MiError, fail
 from midsl.graph.info import ModelInfo, SiteRow
 from midsl.ir import nodes as ir
@@ -59,6 +61,9 @@ class _WithAny(Facts):
 
     def __init__(self, known: Facts) -> None:
         self.known = known
+
+    def graph_file(self, path: Path) -> GraphFile | None:
+        return self.known.graph_file(path)
 
     def info(self, model: ir.Node) -> ModelInfo | None:
         return None if model == MODEL else self.known.info(model)

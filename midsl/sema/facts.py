@@ -7,8 +7,10 @@ None means "not known yet": types keep symbolic sizes, and nothing is refused fo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from midsl.artefacts.graphs.base import GraphFile
 from midsl.graph.info import ModelInfo
 from midsl.ir.nodes import Node
 
@@ -36,6 +38,10 @@ class Facts:
 
     def extern(self, ref: str, params: tuple[Any, ...], gives: tuple[Any, ...]) -> Told | None:
         """What a function of literals gives."""
+        return None
+
+    def graph_file(self, path: Path) -> GraphFile | None:
+        """The graph of a `.pt`, which only torch can tell."""
         return None
 
     def info(self, model: Node) -> ModelInfo | None:

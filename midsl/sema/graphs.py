@@ -16,6 +16,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, Kind, TensorType
 from midsl.sema.arguments import Args
 from midsl.sema.edges import EdgesV
+from midsl.sema.select import UNKNOWN
 from midsl.sema.tables import columns_of
 from midsl.sema.templates import End, end_of, fields_of, pattern
 from midsl.sema.tensors import apply, as_tensor, const
@@ -34,7 +35,7 @@ SUCH = 'such as `graph(w, from: "a{layer}.h{head}", to: "logits")`'
 def node_axis(names: Sequence[str] | None) -> Axis:
     """The axis of nodes of these names; two graphs over the same names have the same one."""
     if names is None:
-        return Axis("node", "graph")
+        return Axis("node", UNKNOWN)
     content = hashlib.blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
     return Axis("node", f"graph:{content}", len(names), tuple(names))
 

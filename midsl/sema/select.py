@@ -91,6 +91,10 @@ def _index(value: TensorV, axis: Axis, item: Value, span: Span, ctx: Context) ->
     return ir.Const(_label(axis, item, span), span=span)
 
 
+UNKNOWN = "graph"
+"""The owner of an axis of nodes whose names are not known yet: any name may be one of them."""
+
+
 def _label(axis: Axis, item: Value, span: Span) -> ir.Scalar:
     if not isinstance(item, ConstV):
         raise fail(
@@ -111,6 +115,8 @@ def _label(axis: Axis, item: Value, span: Span) -> ir.Scalar:
                 help=f"labels: {list(axis.labels)[:12]}",
             )
         return hit
+    if axis.owner == UNKNOWN and isinstance(v, str):
+        return 0
     if type(v) is not int:
         raise fail(
             "MI0301",

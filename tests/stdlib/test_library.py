@@ -20,6 +20,7 @@ TESTED = (
     "std.attribution",
     "std.edits",
     "std.geometry",
+    "std.graphs",
     "std.interactions",
     "std.linalg",
     "std.matching",
@@ -30,8 +31,8 @@ TESTED = (
     "std.tasks",
 )
 """Modules whose every function is used in a test of its own."""
-FROM_FILES = ("facts", "read_table", "table", "texts", "prompts")
-"""Those that read a file, which the library has none of: tests/data has theirs."""
+FROM_FILES = ("facts", "read_table", "table", "texts", "prompts", "graph_file")
+"""Those that read a file, which the library has none of: tests/data and tests/artefacts have theirs."""
 
 
 @pytest.mark.parametrize("name", FILES)

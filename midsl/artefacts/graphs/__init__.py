@@ -1,0 +1,1 @@
+"""Graphs in files: Neuronpedia and EAP-IG (MIB) JSON, GraphML, circuit-tracer `.pt`: read and written."""
