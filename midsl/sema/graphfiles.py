@@ -12,6 +12,7 @@ from midsl.artefacts.graphs.find import read
 from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, Kind, TensorType
+from midsl.reach import may_read
 from midsl.sema.arguments import Args
 from midsl.sema.graphs import ENDS, called, made, node_axis, unknown
 from midsl.sema.values import TensorV, Value
@@ -31,6 +32,7 @@ def stored_graph(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     path = Path(str(args.literal("path", str)))
     span = e.ctx.calls[0] if e.ctx.calls else node.span  # the library's own text says little
     try:
+        may_read(path)
         found = e.ctx.facts.graph_file(path) if path.suffix == ".pt" else read(path)
         if found is None:
             path.stat()

@@ -18,6 +18,7 @@ from midsl.artefacts.base import WHERE, not_understood
 from midsl.artefacts.graphs.base import GraphFile, Part, column, need, no_place, only, parts_of
 from midsl.artefacts.headers import AGAIN
 from midsl.diagnostics.model import fail
+from midsl.unpack import check_archive
 
 FORMAT = "circuit_tracer"
 KEYS = (
@@ -30,6 +31,7 @@ NEEDED = ("input_string", "vocab_size", "scan", "cfg")
 def read(path: Path) -> GraphFile:
     """The graph of a file. Raises MI0504, MI0508, MI0510, and MI0514 for what is not understood."""
     try:
+        check_archive(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         help = "keep `cfg` as a dict of numbers and texts"
