@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
-ColumnKind = Literal["token", "pos", "span", "label", "number"]
+ColumnKind = Literal["token", "pos", "span", "label", "number", "state"]
 
 
 class Tokenizer(Protocol):
@@ -65,7 +65,7 @@ class Column:
     """A named column, one entry per row.
 
     `values`: token, pos: int64 [batch]; span: int64 [batch, 2] (first, past-the-end);
-    number: float64 [batch]; label: a list of str.
+    number: float64 [batch]; state: float64 [batch, d_state]; label: a list of str.
     """
 
     kind: ColumnKind

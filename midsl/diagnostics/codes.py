@@ -77,6 +77,7 @@ CODES: dict[str, str] = {
     "MI0514": "decomposition of a kind that is not known",
     "MI0515": "decomposition of another place",
     "MI0516": "file outside what the spec may read",
+    "MI0517": "states that the model cannot take",
     "MI0601": "not implemented yet",
     "MI0602": "does not fit in memory",
     "MI0603": "model runs on the hook engine",

@@ -46,6 +46,9 @@ def _ends(parts: Parts, name: str) -> Found:
         return Behind(Placed(parts.pos_embed, ()))
     if name == "logits":
         return Placed(f.output, (*leading(f, f.output), "vocab"))
+    if name in ("state", "output"):
+        end = f.tokens if name == "state" else f.output
+        return Placed(end, (*leading(f, end), "d_state"))
     if parts.head is None:
         return "the logits are not one linear map of the stream"
     if parts.ln_final is None:

@@ -69,6 +69,13 @@ NAMES: tuple[Name, ...] = (
     Name("logits", ("batch", "pos", "vocab"), False, "the model's output"),
 )
 
-BY_NAME = {n.name: n for n in NAMES}
+EMULATOR: tuple[Name, ...] = (
+    Name("state", ("batch", "pos", "d_state"), False, "the state that a step starts from"),
+    *(n for n in NAMES if n.per_block),
+    Name("output", ("batch", "pos", "d_state"), False, "the state that comes next"),
+)
+"""The table of a model of states; a row is one state, and `pos` has one place."""
+
+BY_NAME = {n.name: n for n in (*NAMES, *EMULATOR)}
 PROJECTED = {"attn.q_input": "q", "attn.k_input": "k", "attn.v_input": "v"}
 NORMS = {"ln1": "attention", "ln2": "the MLP", "ln_final": "the unembedding"}

@@ -6,7 +6,7 @@ import re
 from typing import Protocol
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from midsl.graph import walk
 from midsl.graph.attention import Attention, Placed
@@ -15,7 +15,7 @@ from midsl.graph.expand import Site
 from midsl.graph.export import LENGTHS, is_call, module_path
 from midsl.graph.info import ModelInfo, SiteRow
 from midsl.graph.locate import Behind, locate
-from midsl.graph.names import NAMES, Name
+from midsl.graph.names import EMULATOR, NAMES, Name
 from midsl.graph.parts import Parts
 from midsl.graph.weights import weight_rows
 
@@ -23,6 +23,8 @@ aten = torch.ops.aten
 
 
 class _Described(Protocol):
+    @property
+    def forward(self) -> nn.Module: ...
     @property
     def arch(self) -> str: ...
     @property
@@ -34,11 +36,12 @@ class _Described(Protocol):
 def describe(loaded: _Described, gm: fx.GraphModule, parts: Parts) -> tuple[ModelInfo, dict[Site, Placed]]:
     """Return a model's sizes and table, and the sites that are nodes of its graph."""
     sites: dict[Site, Placed] = {}
-    rows = tuple(_row(parts, name, sites) for name in NAMES)
+    of_states = hasattr(loaded.forward, "d_state")
+    rows = tuple(_row(parts, name, sites) for name in (EMULATOR if of_states else NAMES))
     info = ModelInfo(
         arch=loaded.arch,
         key=loaded.key,
-        sizes=_sizes(parts, sites),
+        sizes=_sizes(parts, sites, "d_state" if of_states else "vocab"),
         sites=rows,
         weights=weight_rows(parts),
         causal=is_causal(gm, parts),
@@ -97,10 +100,9 @@ def _pattern(path: str, layer: int | None) -> str:
     return path if layer is None else re.sub(rf"\.{layer}(\.|$)", r".{layer}\1", path, count=1)
 
 
-def _sizes(parts: Parts, sites: dict[Site, Placed]) -> dict[str, int]:
+def _sizes(parts: Parts, sites: dict[Site, Placed], end: str) -> dict[str, int]:
     out = {"layer": len(parts.blocks), "d_model": int(sizes(parts.blocks[0].stream.pre)[-1])}
-    vocab = sizes(parts.frame.output)[-1]
-    out["vocab"] = int(vocab)
+    out[end] = int(sizes(parts.frame.output)[-1])
     for block in parts.blocks:
         if block.attn is not None:
             for axis, n in block.attn.sizes.of.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from midsl.diagnostics.codes import CODES, LINTS
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
-from midsl.graph.names import NAMES
+from midsl.graph.names import BY_NAME
 from midsl.ide.library import Entry, Library, first_sentence, modules, of_file
 from midsl.resources import resource_dir
 from midsl.sema.builtin_docs import BUILTIN_DOCS
@@ -89,7 +89,7 @@ def look_up(name: str) -> list[Page]:
     if name in BUILTIN_DOCS:
         signature, docs = BUILTIN_DOCS[name]
         found.append(Page(name, "builtin", signature, docs))
-    for site in NAMES:
+    for site in BY_NAME.values():
         if site.name == name:
             where = f"m.blocks[*].{name}" if site.per_block else f"m.{name}"
             found.append(Page(name, "site", f"{where}: Site[{', '.join(site.axes)}]", site.doc))
@@ -99,7 +99,7 @@ def look_up(name: str) -> list[Page]:
         found.append(Page(title.removeprefix("# "), "code", docs=text.strip()))
     if not found:
         known = [n for m in library for n in (m.name, *(e.name for e in m.entries))]
-        known += [*BUILTIN_DOCS, *(n.name for n in NAMES)]
+        known += [*BUILTIN_DOCS, *(n.name for n in BY_NAME.values())]
         raise fail(
             "MI0201",
             f"there is nothing called `{name}` to tell of",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from midsl.graph.names import NAMES
+from midsl.graph.names import BY_NAME
 from midsl.ide.analysis import Analysis
 from midsl.ide.names import Definition
 from midsl.ir.types import Axis
@@ -95,7 +95,7 @@ def _value(a: Analysis, meant: Definition) -> Value | None:
 def _site_doc(value: Value) -> str:
     if not isinstance(value, SiteV):
         return ""
-    return next((n.doc for n in NAMES if n.name == value.site.name.rpartition("}.")[2]), "")
+    return next((n.doc for n in BY_NAME.values() if n.name == value.site.name.rpartition("}.")[2]), "")
 
 
 def _text(name: str, kind: str, value: Value | None, docs: str) -> str:

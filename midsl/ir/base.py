@@ -153,14 +153,27 @@ def walk(*roots: Node) -> Iterator[Node]:
         stack.extend((c, False) for c in reversed(node.children))
 
 
+def fold(root: Node, memo: dict[str, T], make: Callable[[Node], T]) -> T:
+    """What `make` says of a node, once it is known of all nodes below; `memo` has that by digest.
+
+    No calls in calls: a rollout of states is a chain of runs, and may be long.
+    """
+    if root.digest in memo:
+        return memo[root.digest]
+    stack = [root]
+    while stack:
+        node = stack[-1]
+        left = () if node.digest in memo else tuple(c for c in node.children if c.digest not in memo)
+        if left:
+            stack.extend(reversed(left))
+            continue
+        stack.pop()
+        if node.digest not in memo:
+            memo[node.digest] = make(node)
+    return memo[root.digest]
+
+
 def rewrite(root: Node, f: Callable[[Node], Node], memo: dict[str, Node] | None = None) -> Node:
     """Rebuild a tree bottom-up: children first, then `f` on the node that results."""
-    memo = {} if memo is None else memo
-
-    def go(node: Node) -> Node:
-        done = memo.get(node.digest)
-        if done is None:
-            done = memo[node.digest] = f(node.map_children(go))
-        return done
-
-    return go(root)
+    done: dict[str, Node] = {} if memo is None else memo
+    return fold(root, done, lambda node: f(node.map_children(lambda c: done[c.digest])))

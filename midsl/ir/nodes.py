@@ -23,6 +23,7 @@ from midsl.ir.base import Node as Node
 from midsl.ir.base import Opaque as Opaque
 from midsl.ir.base import Scalar as Scalar
 from midsl.ir.base import encode
+from midsl.ir.base import fold as fold
 from midsl.ir.base import rewrite as rewrite
 from midsl.ir.base import walk as walk
 from midsl.ir.fits import Fit as Fit
@@ -388,24 +389,21 @@ class Draw(Node):
 # ---------------------------------------------------------------- what an expression depends on
 
 
-def sweeps_of(node: Node) -> tuple[Sweep, ...]:
-    """The sweep variables a node depends on, in order of first use; reductions over them bind them."""
-    return _sweeps_of(node)
-
-
 _SWEEPS: dict[str, tuple[Sweep, ...]] = {}
 
 
+def sweeps_of(node: Node) -> tuple[Sweep, ...]:
+    """The sweep variables a node depends on, in order of first use; reductions over them bind them."""
+    return fold(node, _SWEEPS, _sweeps_of)
+
+
 def _sweeps_of(node: Node) -> tuple[Sweep, ...]:
-    known = _SWEEPS.get(node.digest)
-    if known is not None:
-        return known
     found: dict[str, Sweep] = {}
     if isinstance(node, Coord):
         found[node.sweep.digest] = node.sweep
     elif not isinstance(node, Sweep):  # a computed domain's own dependencies are not the variable's
         for child in node.children:
-            for s in _sweeps_of(child):
+            for s in _SWEEPS[child.digest]:
                 found[s.digest] = s
     if isinstance(node, Union):
         bound = {k.digest for k in node.kinds}
@@ -415,9 +413,7 @@ def _sweeps_of(node: Node) -> tuple[Sweep, ...]:
         found = {d: s for d, s in found.items() if not all((a.name, a.owner) in gone for a in s.axes)}
     elif isinstance(node, Apply) and node.op == "lay_out":
         found = {d: s for d, s in found.items() if not all(a.name in node.over for a in s.axes)}
-    result = tuple(found.values())
-    _SWEEPS[node.digest] = result
-    return result
+    return tuple(found.values())
 
 
 def sweeps_below(node: Node) -> tuple[Sweep, ...]:

@@ -26,6 +26,8 @@ _DESCRIBERS = {
     "midsl.models.compiled.load:compiled": ("midsl.models.compiled.load", "describe_compiled"),
     "midsl.models.table:table": ("midsl.models.table", "describe_table"),
     "midsl.models.table:bystander": ("midsl.models.table", "describe_bystander"),
+    "midsl.models.emulator:emulator": ("midsl.models.emulator", "describe_emulator"),
+    "midsl.models.emulator:linear_emulator": ("midsl.models.emulator", "describe_linear"),
     "midsl.models.llama2c:llama2c": ("midsl.models.llama2c", "describe_llama2c"),
     "midsl.models.state_dict:state_dict": ("midsl.models.state_dict", "describe_state_dict"),
     "midsl.models.hf:hf": ("midsl.models.hf_files", "describe_hf"),
@@ -46,8 +48,8 @@ def _minor(package: str) -> str:
 class Facts:
     """An architecture, everything that decides its graph, and the axis sizes that follow from it.
 
-    `sizes` has `layer head kv_head d_model d_head d_mlp vocab ctx` and `causal` (0 or 1), as far as the
-    configuration says; `packages` are the ones whose version may change the graph.
+    `sizes` has `layer head kv_head d_model d_head d_mlp vocab ctx` (of an emulator `d_state`) and `causal`
+    (0 or 1), as far as the configuration says; `packages` are the ones whose version may change the graph.
     """
 
     arch: str

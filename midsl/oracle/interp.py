@@ -15,6 +15,7 @@ import torch
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
+from midsl.ir.states import earlier
 from midsl.ir.types import TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
@@ -210,6 +211,8 @@ class Oracle:
         grad = key == self.leaf
         found = self.leaf_values if grad else self.runs.get(key)
         if found is None:
+            for step in earlier(run, lambda r: self.runs.get(self.key(r, point)) is not None):
+                self.run(step, point)
             model = self.inputs.model(run.model)
             reads = {a for site in self.wanted[run.digest] for a in self._addresses(site, run, point)}
             taken = self.taken if grad else None

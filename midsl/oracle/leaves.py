@@ -71,7 +71,10 @@ def drawn(inputs: Inputs, node: ir.Draw, point: Point) -> NT:
 
 
 def column(part: Part, node: ir.Column) -> NT:
-    """A column as a tensor: ``tokens`` [batch, pos], ``next`` [batch, pos ("predicted")], else [batch]."""
+    """A column as a tensor: ``tokens`` [batch, pos], ``next`` [batch, pos ("predicted")], else [batch].
+
+    A column of states is [batch, d_state].
+    """
     if node.name == "tokens":
         return NT(torch.as_tensor(part.tokens), ("batch", "pos"))
     if node.name == "next":
@@ -83,7 +86,8 @@ def column(part: Part, node: ir.Column) -> NT:
         raise fail("MI0506", f"the data has no column `{node.name}`", node.span)
     if found.kind in ("span", "label"):
         raise fail("MI0301", f"a {found.kind} column is no number", node.span)
-    return NT(torch.as_tensor(np.asarray(found.values)), ("batch",))
+    axes = ("batch", "d_state") if found.kind == "state" else ("batch",)
+    return NT(torch.as_tensor(np.asarray(found.values)), axes)
 
 
 def member(part: Part, node: ir.Member) -> NT:

@@ -15,6 +15,7 @@ from midsl.data.dataset import Part
 from midsl.data.spans import span_coordinates, span_positions
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
+from midsl.ir.states import earlier
 from midsl.ir.types import Axis, TensorType
 from midsl.ops.named import NT, align
 from midsl.oracle.inputs import Inputs
@@ -87,8 +88,10 @@ class Rows:
 
     def usable(self, node: ir.Node, point: Point) -> Usable:
         """Which rows a value can be computed for at a point."""
-        key = (node.digest, tuple(point.get(s.digest) for s in ir.sweeps_of(node)))
+        key = _key(node, point)
         if key not in self.memo:
+            for step in earlier(node, lambda r: _key(r, point) in self.memo):
+                self.usable(step, point)
             self.memo[key] = self._usable(node, point)
         return self.memo[key]
 
@@ -214,3 +217,7 @@ def joined(types: Sequence[TensorType], values: Sequence[NT]) -> TensorType:
 def _and(found: Usable, more: Usable) -> None:
     for owner, rows in more.items():
         found[owner] = found[owner] & rows if owner in found else rows
+
+
+def _key(node: ir.Node, point: Point) -> tuple[str, tuple[object, ...]]:
+    return (node.digest, tuple(point.get(s.digest) for s in ir.sweeps_of(node)))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
+from midsl.ir.states import begins
 from midsl.passes.base import Outcome
 from midsl.sema.facts import Facts
 
@@ -43,8 +44,12 @@ def narrow_positions(program: Program, facts: Facts, outcome: Outcome) -> Progra
 
 
 def base_of(run: ir.Forward) -> ir.Forward | None:
-    """The run that an edited run differs from: without its edits, or without those that are swept."""
-    if not run.edits:
+    """The run that an edited run differs from: without its edits, or without those that are swept.
+
+    One of states keeps what it begins with; where that is swept it differs from no other.
+    """
+    swept = bool(ir.sweeps_of(run))
+    if all(begins(e) for e in run.edits) or any(begins(e) and ir.sweeps_of(e) for e in run.edits):
         return None
-    shared = tuple(e for e in run.edits if not ir.sweeps_of(e)) if ir.sweeps_of(run) else ()
+    shared = tuple(e for e in run.edits if begins(e) or (swept and not ir.sweeps_of(e)))
     return ir.Forward(run.model, run.data, shared, run.origin, type=run.type, span=run.span)

@@ -64,7 +64,8 @@ def _veto(run: ir.Forward, edit: ir.Edit) -> str:
     if ir.sweeps_of(edit.site):
         return "the site is swept"
     base = base_of(run)
-    assert base is not None
+    if base is None:
+        return "each lane begins with a state of its own"
     here = edit.site.index("layer")
     for other in run.edits:
         if other == edit or other in base.edits:

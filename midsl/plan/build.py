@@ -14,6 +14,7 @@ from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.crossing import has_self
 from midsl.ir.program import Program
+from midsl.ir.states import earlier, of_states
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.passes.base import Schedule
 from midsl.passes.drop_dead_lanes import gates_of
@@ -179,10 +180,11 @@ class _Builder:
         if isinstance(node, ir.Forward):
             if any(node == r for r in self.order):
                 return
-            site = ir.Site(node.model, "logits", (), type=PlainType("Site"), span=node.span)
+            name, own = ("output", Axis("d_state")) if of_states(node) else ("logits", Axis("vocab"))
+            site = ir.Site(node.model, name, (), type=PlainType("Site"), span=node.span)
             swept = tuple(a for s in ir.sweeps_of(node) for a in s.axes)
             owner = node.data.owner
-            axes = (*swept, Axis("batch", owner), Axis("pos", owner), Axis("vocab"))
+            axes = (*swept, Axis("batch", owner), Axis("pos", owner), own)
             node = ir.Read(node, site, type=TensorType(axes=axes), span=node.span)
         self.place(node)
 
@@ -350,6 +352,8 @@ class _Builder:
         """Order a run after everything that its edits need."""
         if run in self.order:
             return
+        for step in earlier(run, self.order.__contains__):
+            self.ensure(step)
         self._roll(run.data)
         if run.data.where is not None:
             self.place(run.data.where)

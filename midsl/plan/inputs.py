@@ -46,7 +46,7 @@ class Rows:
         return Rows(inputs, owners)
 
     def column(self, node: ir.Column, part: Part | None = None) -> NT:
-        """A column as a named tensor: [batch], or [batch, pos] for tokens."""
+        """A column as a named tensor: [batch], [batch, pos] for tokens, [batch, d_state] for states."""
         key = ("column", node.digest)
         if key not in self.memo:
             part = self.inputs.part(node.part)  # type: ignore[arg-type]
@@ -58,7 +58,9 @@ class Rows:
                     torch.from_numpy(np.ascontiguousarray(part.tokens[:, 1 : 1 + width])), ("batch", "pos")
                 )
             else:
-                value = NT(torch.as_tensor(np.asarray(part.columns[node.name].values)), ("batch",))
+                found = part.columns[node.name]
+                axes = ("batch", "d_state") if found.kind == "state" else ("batch",)
+                value = NT(torch.as_tensor(np.asarray(found.values)), axes)
             self.memo[key] = value
         return self.memo[key]
 

@@ -57,12 +57,13 @@ _CONDITIONS: dict[str, tuple[ir.Node, ...]] = {}
 
 def conditions_of(node: ir.Node) -> tuple[ir.Node, ...]:
     """What says which rows count, of all the data under a node."""
-    known = _CONDITIONS.get(node.digest)
-    if known is None:
-        own = (node.where,) if isinstance(node, ir.Part) and node.where is not None else ()
-        below = [c for child in node.children for c in conditions_of(child)]
-        known = _CONDITIONS[node.digest] = tuple(dict.fromkeys([*below, *own]))
-    return known
+
+    def gather(n: ir.Node) -> tuple[ir.Node, ...]:
+        own = (n.where,) if isinstance(n, ir.Part) and n.where is not None else ()
+        below = [c for child in n.children for c in _CONDITIONS[child.digest]]
+        return tuple(dict.fromkeys([*below, *own]))
+
+    return ir.fold(node, _CONDITIONS, gather)
 
 
 def _read(node: ir.Node, seen: set[str]) -> Iterator[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from midsl.ir import nodes as ir
 from midsl.ir.program import Program
+from midsl.ir.states import begins, step_of
 
 
 def run_name(program: Program, run: ir.Forward) -> str:
-    """Model on data, with the sites that it edits."""
-    return f"{_on(program, run.model, run.data)}{_edits(run.edits)}"
+    """Model on data, with the sites that it edits; of a rollout of states, which step it is."""
+    edits = tuple(e for e in run.edits if not begins(e))
+    step = step_of(run)
+    return f"{_on(program, run.model, run.data)}{_edits(edits)}{f', step {step}' if step else ''}"
 
 
 def roll_name(program: Program, rollout: ir.Rollout) -> str:

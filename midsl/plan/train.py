@@ -28,6 +28,7 @@ from midsl.fit.optim import descend, optimiser_of
 from midsl.graph.rebind import rebind
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
+from midsl.ir.states import from_data
 from midsl.models.loaded import LoadedModel, weights_sha256
 from midsl.plan.bind import Binder
 from midsl.plan.chosen import chosen_rows
@@ -187,7 +188,7 @@ def _train(
     for w in weights:
         w.requires_grad_(True)
     runs = [n for n in ir.walk(node.loss) if isinstance(n, ir.Forward)]
-    if len(runs) != 1 or runs[0].edits:
+    if len(runs) != 1 or any(not from_data(e) for e in runs[0].edits):
         raise fail(
             "MI0601",
             "not implemented: a training loss over edited or several runs",

@@ -14,18 +14,31 @@ from midsl.sema.lensfamily import read_family
 from midsl.sema.models import blocks_field, model_field
 from midsl.sema.select import index_tensor
 from midsl.sema.sites import index_blocks, read
-from midsl.sema.values import BlocksV, ConstV, DataV, FamilyV, ModelV, RunV, SiteV, TensorV, Value, ViewV
+from midsl.sema.states import read_steps
+from midsl.sema.values import (
+    BlocksV,
+    ConstV,
+    DataV,
+    FamilyV,
+    ModelV,
+    RolloutV,
+    RunV,
+    SiteV,
+    TensorV,
+    Value,
+    ViewV,
+)
 from midsl.sema.views import read_view
 from midsl.source import Span
 from midsl.syntax import ast
 
 
 def run_field(ctx: Context, run: RunV, name: str, span: Span) -> Value:
-    """``r.logits``, ``r.data``; of a rollout also ``r.tokens`` and ``r.text``, what was emitted."""
+    """``r.logits`` or, of an emulator, ``r.output``; ``r.data``; of a rollout: ``r.tokens``, ``r.text``."""
     if name == "data":
         return run.part
-    if name == "logits":
-        site = model_field(run.model, "logits", span, ctx)
+    if name in ("logits", "output"):
+        site = model_field(run.model, name, span, ctx)
         assert isinstance(site, SiteV)
         return read(run, site, span, ctx)
     if name in ("tokens", "text"):
@@ -48,6 +61,27 @@ def run_field(ctx: Context, run: RunV, name: str, span: Span) -> Value:
         label="a run has logits, data, and `r[site]`",
         help=did_you_mean(name, ["logits", "data"]) or "read a place of it: `r[m.blocks[0].resid_post]`",
     )
+
+
+def rollout_field(ctx: Context, rollout: RolloutV, name: str, span: Span) -> Value:
+    """``r.output``, one for each step, and ``r.data`` of a rollout of states."""
+    first = rollout.runs[0]
+    if name == "data":
+        return first.part
+    if name == "output":
+        return index_rollout(ctx, rollout, model_field(first.model, name, span, ctx), span)
+    raise fail(
+        "MI0205",
+        f"a rollout of states has no field `{name}`",
+        span,
+        label="it has output, data, and `r[site]`",
+        help=did_you_mean(name, ["output", "data"]) or "what it gives out are states: `r.output`",
+    )
+
+
+def index_rollout(ctx: Context, rollout: RolloutV, site: Value | None, span: Span) -> TensorV:
+    """``r[site]`` of a rollout of states: one for each step."""
+    return read_steps(ctx, rollout, site, lambda run, at: _read_at(ctx, run, at, span), span)
 
 
 def data_field(ctx: Context, data: DataV, name: str, span: Span, at: Span) -> Value:
@@ -80,7 +114,7 @@ def data_field(ctx: Context, data: DataV, name: str, span: Span, at: Span) -> Va
     )
 
 
-def index_run(ctx: Context, run: RunV, node: ast.Index, site: Value | None) -> Value:
+def index_run(ctx: Context, run: RunV | RolloutV, node: ast.Index, site: Value | None) -> Value:
     """``r[site]``; `site` is None where the brackets hold anything but one value."""
     if site is None:
         raise fail(
@@ -89,15 +123,10 @@ def index_run(ctx: Context, run: RunV, node: ast.Index, site: Value | None) -> V
             node.span,
             help="write `r[site]`, and select along axes of the site: `r[z[head: 3]]`",
         )
+    model = run.runs[0].model if isinstance(run, RolloutV) else run.model
     if isinstance(site, ConstV) and isinstance(site.value, str):
-        site = site_by_name(ctx, run.model, site.value, node.items[0].span)
-    if isinstance(site, ViewV):
-        return replace(read_view(run, site, node.span, ctx), seen=(run, site))
-    if isinstance(site, FamilyV):
-        return read_family(run, site, node.span, ctx)
-    if isinstance(site, EdgesV):
-        return read_edge(run, site, node.span, ctx)
-    if not isinstance(site, SiteV):
+        site = site_by_name(ctx, model, site.value, node.items[0].span)
+    if not isinstance(site, (SiteV, ViewV, FamilyV, EdgesV)):
         raise fail(
             "MI0410",
             "a run is indexed by a site",
@@ -105,7 +134,20 @@ def index_run(ctx: Context, run: RunV, node: ast.Index, site: Value | None) -> V
             label=f"this is a {site.kind}",
             help="such as `r[m.blocks[0].resid_post]`, or `r.logits`",
         )
-    return read(run, site, node.span, ctx)
+    if isinstance(run, RolloutV):
+        return index_rollout(ctx, run, site, node.span)
+    return _read_at(ctx, run, site, node.span)
+
+
+def _read_at(ctx: Context, run: RunV, site: Value | None, span: Span) -> TensorV:
+    if isinstance(site, ViewV):
+        return replace(read_view(run, site, span, ctx), seen=(run, site))
+    if isinstance(site, FamilyV):
+        return read_family(run, site, span, ctx)
+    if isinstance(site, EdgesV):
+        return read_edge(run, site, span, ctx)
+    assert isinstance(site, SiteV)
+    return read(run, site, span, ctx)
 
 
 def site_by_name(ctx: Context, model: ModelV, name: str, span: Span) -> Value:

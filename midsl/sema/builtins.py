@@ -34,7 +34,7 @@ from midsl.sema.graphfiles import stored_graph
 from midsl.sema.graphs import called_so, graph, regroup
 from midsl.sema.lenses import lens, params
 from midsl.sema.lensfamily import joint
-from midsl.sema.runs import except_
+from midsl.sema.overlap import except_
 from midsl.sema.stored import stored
 from midsl.sema.subspaces import split_subspace
 from midsl.sema.sweptlists import zipped

@@ -112,6 +112,13 @@ class Context:
         rows = dataset.part(part.node.side, part.node.split)
         return Axis("batch", owner, len(rows)), Axis("pos", owner, int(rows.tokens.shape[1]))
 
+    def width(self, part: PartV, name: str) -> int | None:
+        """How many numbers each row of a column of states has, where the data is there."""
+        dataset = self.facts.dataset(part.node.data)
+        if dataset is None:
+            return None
+        return int(dataset.sides[part.node.side].columns[name].values.shape[1])  # type: ignore[union-attr]
+
     def part(self, data: DataV, side: str, span: Span) -> PartV:
         """One side of a data set, registered so that late-bound columns find it."""
         chosen = data.where.digest if data.where is not None else ""
@@ -148,7 +155,9 @@ class Context:
         elif kind in ("span", "label"):
             t = PlainType(kind.capitalize())
         else:
-            t = TensorType({"token": "token", "pos": "int", "number": "float"}[kind], (batch,))  # type: ignore[arg-type]
+            whole = {"token": "token", "pos": "int", "number": "float", "state": "float"}
+            wide = (Axis("d_state", "", self.width(part, name)),) if kind == "state" else ()
+            t = TensorType(whole[kind], (batch, *wide))  # type: ignore[arg-type]
         return ColumnV(ir.Column(part.node, name, type=t, span=span), kind)
 
 

@@ -14,7 +14,7 @@ from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir.types import TensorType
 from midsl.sema import graphs, runs, tensors
-from midsl.sema.access import data_field, index_run, run_field
+from midsl.sema.access import data_field, index_run, rollout_field, run_field
 from midsl.sema.calls import call_value
 from midsl.sema.comprehend import comprehension
 from midsl.sema.context import Context
@@ -48,6 +48,7 @@ from midsl.sema.values import (
     PoisonError,
     RangeV,
     RecordV,
+    RolloutV,
     RunV,
     SitesV,
     SiteV,
@@ -274,6 +275,8 @@ class Elaborator:
             return module_side(base, name, node.span, ctx)
         if isinstance(base, RunV):
             return run_field(ctx, base, name, node.span)
+        if isinstance(base, RolloutV):
+            return rollout_field(ctx, base, name, node.span)
         if isinstance(base, DataV):
             return data_field(ctx, base, name, node.span, span)
         if isinstance(base, PartV):
@@ -318,7 +321,7 @@ class Elaborator:
 
     def eval_Index(self, node: ast.Index, scope: Scope) -> Value:
         base = self.eval(node.base, scope)
-        if isinstance(base, RunV):
+        if isinstance(base, (RunV, RolloutV)):
             alone = len(node.items) == 1 and node.items[0].axis is None
             site = self.eval(node.items[0].value, scope) if alone else None
             return index_run(self.ctx, base, node, site)

@@ -13,6 +13,7 @@ from midsl.sema import tensors
 from midsl.sema.lenses import probe, with_fit
 from midsl.sema.runs import as_part, every_row
 from midsl.sema.sites import index_site, read
+from midsl.sema.states import bare
 from midsl.sema.unroll import Unroll, need_literal, settled
 from midsl.sema.values import (
     ConstV,
@@ -21,7 +22,6 @@ from midsl.sema.values import (
     OptimV,
     RangeV,
     RecordV,
-    RunV,
     SiteV,
     TensorV,
     Value,
@@ -167,8 +167,7 @@ def _of_values(
             chosen = index_site(place, [("pos", RangeV(skip, None), span)], span)
             assert isinstance(chosen, SiteV)
             place = chosen
-        run = ir.Forward(place.model.node, part.node, (), 0, type=PlainType("Run"), span=span)
-        value = read(RunV(run, place.model, part), place, span, e.ctx)
+        value = read(bare(e.ctx, place.model, part, span), place, span, e.ctx)
         reads.append(value.node)
         own = tuple(a for a in value.type.axes if a.name not in ("batch", "pos"))
         t = TensorType(axes=(Axis("batch", "fit"), *own))

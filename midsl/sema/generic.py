@@ -37,11 +37,15 @@ _TOP: dict[str, tuple[str, ...]] = {
     "ln_final.scale": ("batch", "pos"),
     "logits": ("batch", "pos", "vocab"),
 }
+_ENDS = {"state": ("batch", "d_state"), "output": ("batch", "d_state")}
+"""The ends of a model of states."""
 
 GENERIC_SITES: tuple[SiteRow, ...] = tuple(
     [SiteRow(name=n, axes=a, per_block=True) for n, a in _BLOCK.items()]
-    + [SiteRow(name=n, axes=a, per_block=False) for n, a in _TOP.items()]
+    + [SiteRow(name=n, axes=a, per_block=False) for n, a in {**_TOP, **_ENDS}.items()]
 )
+STATE_SITES: tuple[SiteRow, ...] = tuple(r for r in GENERIC_SITES if r.per_block or r.name in _ENDS)
+"""Those of a model of states."""
 
 WEIGHTS: dict[str, tuple[str, ...]] = {
     "W_E": ("vocab", "d_model"),

@@ -10,7 +10,7 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.graph.info import SiteRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
-from midsl.sema.generic import WEIGHTS, generic_sites, heads_of
+from midsl.sema.generic import STATE_SITES, WEIGHTS, generic_sites, heads_of
 from midsl.sema.values import BlocksV, ConstV, ModelV, ModulesV, SiteV, TensorV, TokenizerV, Value
 from midsl.source import Span
 
@@ -23,6 +23,8 @@ SITE = PlainType("Site")
 def rows_of(model: ModelV, ctx: Context) -> tuple[SiteRow, ...]:
     """The site table: the model's own where it is known, else the field's names."""
     info = ctx.facts.info(model.node)
+    if info is None and "d_state" in model.sizes:
+        return STATE_SITES
     return info.sites if info else generic_sites(model.sizes)
 
 
@@ -62,9 +64,9 @@ def model_field(model: ModelV, name: str, span: Span, ctx: Context) -> Value:
             help=f"write `m.blocks[*].{name}`",
         )
     names = ["blocks", "tokenizer", *[r.name.split(".")[0] for r in top], *WEIGHTS]
-    raise fail(
-        "MI0401", f"the model has no site `{name}`", span, label="not a site", help=did_you_mean(name, names)
-    )
+    end = "output" if "d_state" in model.sizes else "logits"
+    help = did_you_mean(name, names) or f"what comes out of this model is `{end}`"
+    raise fail("MI0401", f"the model has no site `{name}`", span, label="not a site", help=help)
 
 
 def _size(model: ModelV, name: str, span: Span) -> Value:
@@ -152,6 +154,8 @@ def make_site(model: ModelV, row: SiteRow, layer: ir.Node | None, span: Span, ct
             help=f"layers that have it: {list(row.layers)}",
         )
     select = (("layer", layer),) if layer is not None else ()
+    if "d_state" in model.sizes and "pos" in row.axes:  # a row is one state
+        select = (*select, ("pos", ir.Const(0, span=span)))
     return SiteV(model, ir.Site(model.node, row.name, select, type=SITE, span=span), row)
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import product
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import Label, MiError, fail
-from midsl.graph.info import ModelInfo
 from midsl.ir import nodes as ir
-from midsl.ir.types import PlainType, TensorType
+from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.edges import EdgesV
 from midsl.sema.members import views_of
+from midsl.sema.overlap import check_overlap, disjoint, may_meet
 from midsl.sema.sites import check_model, read, resolve, slice_type
-from midsl.sema.tensors import as_tensor
+from midsl.sema.tensors import as_tensor, unlike
 from midsl.sema.values import (
     DataV,
     EditsV,
@@ -24,6 +23,7 @@ from midsl.sema.values import (
     ModelV,
     PartV,
     Put,
+    RolloutV,
     RunV,
     SitesV,
     SiteV,
@@ -42,7 +42,7 @@ RUN = PlainType("Run")
 EDIT = PlainType("Edit")
 
 
-def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
+def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV | RolloutV:
     """Build the run; its edits are elaborated here, since only now their data is known."""
     model = e.eval(node.model, scope)
     if not isinstance(model, ModelV):
@@ -55,17 +55,33 @@ def elaborate_run(e: Elaborator, node: ast.Run, scope: Scope) -> RunV:
         )
     data = e.eval(node.data, scope)
     part = as_part(e, data, node.data.span)
+    from midsl.sema.states import edited_by_data, rolled
+
+    begins = edited_by_data(e.ctx, model, part, node.data.span)
+    if node.rollout is not None and begins:
+        return rolled(e, node, node.rollout, scope, model, part)
     if node.rollout is not None:
         from midsl.sema.rollouts import written_on
 
         part = written_on(e, node, node.rollout, scope, model, part)
-    return edited(e, node, scope, model, part)
+    return edited(e, node, scope, model, part, begins)
 
 
-def edited(e: Elaborator, node: ast.Run, scope: Scope, model: ModelV, part: PartV) -> RunV:
-    """The run of a model on a part, with the edits that are written."""
+def edited(
+    e: Elaborator,
+    node: ast.Run,
+    scope: Scope,
+    model: ModelV,
+    part: PartV,
+    begins: tuple[ir.Edit, ...] = (),
+    step: tuple[Axis, int] | None = None,
+) -> RunV:
+    """The run of a model on a part, with the edits that are written, after those that it begins with."""
+    from midsl.sema.states import of_step, then
+
     check_length(e, model, part, node.data.span)
-    bare = RunV(ir.Forward(model.node, part.node, (), 0, type=RUN, span=node.span), model, part)
+    first = ir.Forward(model.node, part.node, begins, 0, type=RUN, span=node.span)
+    bare = RunV(first, model, part, step=step)
     edits: list[ir.Edit] = []
     puts: list[Put] = []
     to_edges = False
@@ -81,12 +97,15 @@ def edited(e: Elaborator, node: ast.Run, scope: Scope, model: ModelV, part: Part
             )
         to_edges = any(isinstance(x.target, EdgesV) for x in value.edits)
         try:
-            edits, puts = attach_all(e, value.edits, bare)
+            edits, puts = attach_all(e, of_step(value.edits, step), bare)
         except MiError as err:
             raise err.seen_from(node.edits.span, "edited here") from None
     check_overlap(edits, e.ctx.facts.info(model.node))
-    forward = ir.Forward(model.node, part.node, tuple(edits), e.ctx.origin(), type=RUN, span=node.span)
-    return RunV(forward, model, part, tuple(puts), to_edges)
+    edits = [then(x, begins) for x in edits]
+    puts = [replace(p, edit=then(p.edit, begins)) for p in puts]
+    every = (*begins, *edits)
+    forward = ir.Forward(model.node, part.node, every, e.ctx.origin(), type=RUN, span=node.span)
+    return RunV(forward, model, part, tuple(puts), to_edges, step)
 
 
 def attach_all(
@@ -114,11 +133,11 @@ def attach_all(
     plain += attach_edges(e, to_edges, run, plain)
     for together in sorted(through.values(), key=_depth):
         # a lens that reads elsewhere reads this run, with all edits that come before
-        before = replace(run, node=replace(run.node, edits=(*plain, *edits)))
+        before = replace(run, node=replace(run.node, edits=(*run.node.edits, *plain, *edits)))
         put = attach_views(e, together, run, before)
         for other in puts:
             a, b = other.edit.site, put.edit.site
-            if _may_meet(a, b, e.ctx.facts.info(run.model.node)) and not _disjoint(a, b):
+            if may_meet(a, b, e.ctx.facts.info(run.model.node)) and not disjoint(a, b):
                 raise fail(
                     "MI0405",
                     "two codes are set at one place",
@@ -229,6 +248,8 @@ def _targets(target: Value, span: Span) -> tuple[SiteV | ViewV | EdgesV, ...]:
 
 def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
     """One edit on the data of one run: resolve the site, elaborate the value with `self`, check the fit."""
+    from midsl.sema.states import at_step
+
     target = template.target
     assert isinstance(target, SiteV)
     check_model(run, target, template.span)
@@ -242,6 +263,7 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
         value = e.eval(template.value, template.scope.child({"self": TensorV(me)}))
     finally:
         e.ctx.swept_self = outer
+    value = at_step(e.ctx, value, run, template.value.span)
     if isinstance(value, RunV):
         whole = replace(target, site=replace(target.site, minus=()))  # what is left out is not written
         tensor = read(value, whole, template.value.span, e.ctx)
@@ -293,7 +315,7 @@ def check_fit(value: TensorV, slot: TensorType, span: Span, what: str) -> None:
     swept = {a for s in ir.sweeps_of(value.node) for a in s.axes}
     for axis in value.type.axes:
         own = slot.axis(axis.name)
-        if own is not None and own.same_as(axis):
+        if own is not None and own.same_as(axis) and not unlike(own, axis):
             continue
         if any(axis.same_as(s) for s in swept):
             continue
@@ -320,7 +342,7 @@ def check_fit(value: TensorV, slot: TensorType, span: Span, what: str) -> None:
             "MI0303",
             f"`{axis.name}` of the value is not `{axis.name}` of the site",
             span,
-            label=f"{axis.owner[:8]} against {own.owner[:8]}",
+            label=f"{axis.owner[:8] or axis.size} against {own.owner[:8] or own.size}",
             help="take the value from a run of the model that is edited",
         )
 
@@ -339,100 +361,3 @@ def check_layerwise(value: ir.Node, span: Span) -> None:
                 label="this goes across the layers of a joint edit",
                 help="read the layers from another run: `mean(base[site], over: layer)`",
             )
-
-
-def check_overlap(edits: list[ir.Edit], info: ModelInfo | None) -> None:
-    """Refuse two absolute writes to one address (MI0405); two names of one place are one address."""
-    absolute = [x for x in edits if x.absolute]
-    for i, a in enumerate(absolute):
-        for b in absolute[:i]:
-            if a.value == b.value or not _may_meet(a.site, b.site, info) or _disjoint(a.site, b.site):
-                continue
-            raise fail(
-                "MI0405",
-                "two writes set the same place",
-                a.span,
-                label="this write overlaps an earlier one",
-                notes=[Label(b.span, "the other write")],
-                help="take one out of the other with `except(family, site)`, or use `self` in one",
-            )
-
-
-def _may_meet(a: ir.Site, b: ir.Site, info: ModelInfo | None) -> bool:
-    """Whether two sites can be one place: `resid_post` of a block is `resid_pre` of the next."""
-    if a.name == b.name:
-        return True
-    return info is not None and bool(_addresses(a, info) & _addresses(b, info))
-
-
-def _addresses(site: ir.Site, info: ModelInfo) -> set[tuple[str, int | None]]:
-    index = site.index("layer")
-    if index is None:
-        return {info.address(site.name, None)}
-    layers: Sequence[object] = range(info.sizes.get("layer", 0))
-    if isinstance(index, ir.Const):
-        layers = index.value if isinstance(index.value, tuple) else (index.value,)
-    return {info.address(site.name, i) for i in layers if isinstance(i, int)}
-
-
-def _disjoint(a: ir.Site, b: ir.Site) -> bool:
-    if any(m.select == b.select for m in a.minus) or any(m.select == a.select for m in b.minus):
-        return True
-    shared = {n for n, _ in a.select} & {n for n, _ in b.select}
-    for axis in shared if a.name == b.name else shared - {"layer"}:
-        xs, ys = _indices(a.index(axis)), _indices(b.index(axis))
-        if xs is not None and ys is not None and not xs & ys:
-            return True
-    return False
-
-
-def _covered(family: SiteV, taken: tuple[SiteV, ...]) -> bool:
-    """Whether each member of a family is taken out, as far as that is known before anything runs."""
-    site, sizes = family.site, family.model.sizes
-    minus = (*site.minus, *(m.site for m in taken))
-
-    def same(m: ir.Site, point: dict[str, int]) -> bool:
-        mine = {a: i for a, i in m.select if a in point or site.index(a) is not None}
-        return all(
-            isinstance(i, ir.Star) or i == (ir.Const(point[a]) if a in point else site.index(a))
-            for a, i in mine.items()
-        )
-
-    if any(same(m, {a: -1 for a in family.stars}) for m in minus):
-        return True
-    if any(a not in sizes for a in family.stars):
-        return False
-    points = product(*(range(sizes[a]) for a in family.stars))
-    return all(any(same(m, dict(zip(family.stars, p, strict=True))) for m in minus) for p in points)
-
-
-def _indices(index: ir.Node | None) -> set[ir.Scalar] | None:
-    """The indices that a selection can stand for, where they are known already."""
-    if isinstance(index, ir.Const):
-        return set(index.value) if isinstance(index.value, tuple) else {index.value}  # type: ignore[arg-type]
-    if isinstance(index, ir.Coord) and isinstance(index.sweep.domain, ir.Points):
-        return {p[index.index] for p in index.sweep.domain.points}
-    return None
-
-
-def except_(family: SiteV, taken: tuple[SiteV, ...], span: Span) -> SiteV:
-    """``except(family, set)``: the family without some members; MI0402 if none is left."""
-    site = family.site
-    if not family.stars or _covered(family, taken):
-        raise fail(
-            "MI0402",
-            "nothing is left of the family",
-            span,
-            label="all members are taken out" if family.stars else "this is one place, with no members",
-            help='take out some of its members: a swept one, or `z[head: 3]`, or members by name: `z["7.3"]`',
-        )
-    minus = tuple(m.site for m in taken)
-    new = ir.Site(
-        site.model,
-        site.name,
-        site.select,
-        (*site.minus, *minus),
-        type=site.type,
-        span=site.span,
-    )
-    return replace(family, site=new)

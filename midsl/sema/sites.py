@@ -124,6 +124,20 @@ def index_node(axis: str, value: Value, size: int | None, span: Span) -> ir.Node
     )
 
 
+def step_index(value: Value, span: Span) -> ir.Node:
+    """Which steps of a rollout: they are literals, since each step is a run of its own."""
+    need_literal(value)
+    index = index_node("step", value, None, span)
+    if not isinstance(index, (ir.Const, ir.Slice)):
+        raise fail(
+            "MI0407",
+            f"`step` cannot be selected by a {value.kind}",
+            span,
+            help="a step, a range or a list of them: `x[step: 0]`, `x[step: 2..]`",
+        )
+    return index
+
+
 def _in_range(axis: str, value: int, size: int | None, span: Span) -> int:
     if size is not None and not -size <= value < size:
         raise fail(
@@ -160,6 +174,8 @@ def index_site(value: SiteV, items: list[tuple[str | None, Value, Span]], span: 
         return _members(inner, _rows(*rows[0]))
     select = dict(value.site.select)
     allowed = [a for a in value.row.axes if a != "batch"]
+    if "d_state" in value.model.sizes:  # a row is one state: what moves on is the step of a rollout
+        allowed = ["step", *(a for a in allowed if a != "pos")]
     for axis, v, at in items:
         if axis is None:
             raise fail(
@@ -179,7 +195,7 @@ def index_site(value: SiteV, items: list[tuple[str | None, Value, Span]], span: 
             )
         if axis in select:
             raise fail("MI0407", f"`{axis}` is selected already", at, help="select along each axis once")
-        index = index_node(axis, v, value.model.sizes.get(axis), at)
+        index = step_index(v, at) if axis == "step" else index_node(axis, v, value.model.sizes.get(axis), at)
         if isinstance(index, ir.Const) and isinstance(index.value, int) and index.value < 0:
             if index.value != -1:
                 raise fail(
@@ -190,7 +206,7 @@ def index_site(value: SiteV, items: list[tuple[str | None, Value, Span]], span: 
                 )
             index = Late("end", span=at)
         select[axis] = index
-    order = ["layer", *allowed]
+    order = ["layer", "step", *value.row.axes]
     ordered = tuple((a, select[a]) for a in order if a in select)
     return replace(
         value,
@@ -294,6 +310,14 @@ def resolve(site: ir.Site, part: PartV, ctx: Context) -> ir.Site:
             )
         return column.node
 
+    if site.index("step") is not None:
+        raise fail(
+            "MI0407",
+            "only a rollout has steps",
+            site.span,
+            label="this run takes one state to the next",
+            help="write `run m on d rollout { steps: 8 }`, or leave out `step:`",
+        )
     _, pos = ctx.data_axes(part)
     at = site.index("pos")
     number = at.value if isinstance(at, ir.Const) and isinstance(at.value, int) else None
@@ -329,7 +353,7 @@ def slice_type(value: SiteV, site: ir.Site, part: PartV, ctx: Context) -> Tensor
         if name == "key_pos":
             return Axis("key_pos", pos.owner, pos.size)
         size = value.model.sizes.get(name)
-        return Axis(name, value.model.owner, size)
+        return Axis(name, "" if name == "d_state" else value.model.owner, size)  # states are the data's, too
 
     axes: list[Axis] = []
     for _, i in site.select:

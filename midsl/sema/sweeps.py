@@ -103,19 +103,29 @@ def joint_sweep(e: Elaborator, units: Sequence[Unit], where: ast.Expr, scope: Sc
     return {n: s for u in (*(u for u in units if u not in named), chosen) for n, s in u.swept.items()}
 
 
-def _named(site: ir.Site) -> list[str]:
+def _named(value: SiteV) -> list[str]:
+    """The axes that tell members apart, and those that say where all are: the columns of a sweep."""
     return [
         a
-        for a, i in site.select
+        for a, i in _domain_of(value).select
         if isinstance(i, ir.Star) or (isinstance(i, ir.Const) and isinstance(i.value, int))
     ]
+
+
+def _domain_of(value: SiteV) -> ir.Site:
+    """A site as a domain walks it; where a row is one state it has no positions to tell apart."""
+    site = value.site
+    if "d_state" not in value.model.sizes:
+        return site
+    select = tuple((a, i) for a, i in site.select if a != "pos")
+    return ir.Site(site.model, site.name, select, site.minus, type=site.type, span=site.span)
 
 
 def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Clause:
     first = members[0]
     if len({_kind_of(m) for m in members}) > 1:
         return _site_kinds(name, prefix, members, span)
-    names = _named(first.site)
+    names = _named(first)
     if not names:
         raise fail(
             "MI0402",
@@ -132,7 +142,7 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Cl
         else (Axis(prefix + name, f"sweep:{name}"),)
     )
     plain = all(not isinstance(i, ir.Star) for m in members for _, i in m.site.select)
-    domain: ir.Node = ir.Family(tuple(m.site for m in members), type=DOMAIN, span=span)
+    domain: ir.Node = ir.Family(tuple(map(_domain_of, members)), type=DOMAIN, span=span)
     if plain:
         points = tuple(tuple(m.site.index(n).value for n in names) for m in members)  # type: ignore[union-attr]
         if len(set(points)) < len(points):
@@ -169,7 +179,7 @@ def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Cl
 
 def _kind_of(value: SiteV) -> tuple[object, ...]:
     """What members must share to be swept as one family: the site, and what is selected alike."""
-    named = _named(value.site)
+    named = _named(value)
     return value.site.name, *((a, "" if a in named else i.digest) for a, i in value.site.select)
 
 
@@ -182,7 +192,7 @@ def _site_kinds(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) 
     columns = ["site"]
     for group in groups.values():
         first = group[0]
-        names = _named(first.site)
+        names = _named(first)
         columns += [n for n in names if n not in columns]
         points = [p for m in group for p in _points(m, span)]
         sweep = kind_sweep(name, first.site.name, names, points)
@@ -198,7 +208,7 @@ def _site_kinds(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) 
 def _points(value: SiteV, span: Span) -> list[tuple[ir.Scalar, ...]]:
     """The members of a family, or the one place, by their coordinates."""
     ranges: list[tuple[int, ...]] = []
-    for a in _named(value.site):
+    for a in _named(value):
         index = value.site.index(a)
         if isinstance(index, ir.Const):
             assert isinstance(index.value, int)
@@ -214,7 +224,7 @@ def _points(value: SiteV, span: Span) -> list[tuple[ir.Scalar, ...]]:
                 span,
                 help="name them, or sweep each kind of site by itself",
             )
-    names = _named(value.site)
+    names = _named(value)
 
     def taken(point: tuple[int, ...], other: ir.Site) -> bool:
         pairs = [(p, other.index(a)) for a, p in zip(names, point, strict=True)]

@@ -55,7 +55,7 @@ def as_tensor(value: Value, span: Span) -> TensorV:
         "module": "name something in it, such as `metrics.nll`",
         "function": "call it: `ld(r)`",
     }
-    if isinstance(value, ColumnV) and value.column_kind in ("token", "number", "pos"):
+    if isinstance(value, ColumnV) and value.column_kind in ("token", "number", "pos", "state"):
         return TensorV(value.node)
     raise fail(
         "MI0301",
@@ -78,14 +78,14 @@ def join_axes(values: Iterable[ir.Node], span: Span) -> tuple[Axis, ...]:
             known = found.get(axis.name)
             if known is None:
                 found[axis.name] = (axis, node)
-            elif not known[0].same_as(axis) or _longer(known[0], axis):
+            elif not known[0].same_as(axis) or unlike(known[0], axis):
                 raise _mismatch(known[0], known[1], axis, node, span)
             elif known[0].size is None and axis.size is not None:
                 found[axis.name] = (axis, node)
     return tuple(a for a, _ in found.values())
 
 
-def _longer(a: Axis, b: Axis) -> bool:
+def unlike(a: Axis, b: Axis) -> bool:
     """Whether two axes that belong to nothing have different lengths."""
     return not a.owner and None not in (a.size, b.size) and a.size != b.size
 

@@ -12,9 +12,10 @@ from midsl.sema import tensors
 from midsl.sema.arguments import Args
 from midsl.sema.fits import OPTIMISERS, settings_of
 from midsl.sema.runs import as_part
+from midsl.sema.states import bare
 from midsl.sema.tensors import as_tensor
 from midsl.sema.unroll import need_literal
-from midsl.sema.values import ConstV, FnV, ModelV, OptimV, RunV, Value
+from midsl.sema.values import ConstV, FnV, ModelV, OptimV, Value
 from midsl.sema.where import by_columns
 from midsl.source import Span
 from midsl.syntax import ast
@@ -79,7 +80,7 @@ def train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             label="where it begins depends on the last step, and checkpoints are those of shorter trainings",
             help="leave `cooldown` out, or take a lower learning rate",
         )
-    run = RunV(ir.Forward(model.node, part.node, (), 0, type=PlainType("Run"), span=node.span), model, part)
+    run = bare(e.ctx, model, part, node.span)
     loss = as_tensor(
         loss_fn.body(loss_fn.scope.child({loss_fn.params[0].name: run})), args.expr("minimise").span
     )

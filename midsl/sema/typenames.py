@@ -26,8 +26,16 @@ from midsl.sema.values import (
 from midsl.syntax import ast
 
 UNITS = ("logit", "nat", "bit", "prob")
-TENSORS = {"Float": "float", "Int": "int", "Bool": "bool", "Token": "token", "Number": "float"}
-"""Written types of tensors, by the kind of their elements. A column of numbers is a `Number`."""
+TENSORS = {
+    "Float": "float",
+    "Int": "int",
+    "Bool": "bool",
+    "Token": "token",
+    "Number": "float",
+    "State": "float",
+}
+"""Written types of tensors, by the kind of their elements. A column of numbers is a `Number`, one of rows of
+numbers a `State`."""
 OTHERS = (
     *("Any", "String", "Pos", "Span", "Label", "Axis", "Axes"),
     *("Model", "Blocks", "Tokenizer", "Data", "Run", "Edits", "Site", "Sites", "Selection"),

@@ -115,7 +115,7 @@ class LateV(Value):
 
 @dataclass(frozen=True)
 class ColumnV(Value):
-    """A column of one data part; `column_kind` in token pos span label number."""
+    """A column of one data part; `column_kind` in token pos span label number state."""
 
     node: ir.Column
     column_kind: str
@@ -218,6 +218,17 @@ class RunV(Value):
     """What its edits make of lenses."""
     edges: bool = False
     """Whether it edits edges."""
+    step: tuple[Axis, int] | None = None
+    """Which step of a rollout of states it is."""
+    kind = "Run"
+
+
+@dataclass(frozen=True)
+class RolloutV(Value):
+    """A rollout of states: a run for each step, and the axis along which values of them lie."""
+
+    runs: tuple[RunV, ...]
+    axis: Axis
     kind = "Run"
 
 

@@ -185,8 +185,11 @@ def _apart(a: ir.Node | None, b: ir.Node | None) -> bool:
 
 def _value(e: Elaborator, template: EditTemplate, view: ViewV, here: TensorV, run: RunV) -> TensorV:
     """What an edit writes, with `self` standing for what is there."""
+    from midsl.sema.states import at_step
+
     value = e.eval(template.value, template.scope.child({"self": here}))
     span = template.value.span
+    value = at_step(e.ctx, value, run, span)
     if isinstance(value, RunV):
         tensor = read_view(value, view, span, e.ctx)
     else:

@@ -26,6 +26,7 @@ TESTED = (
     "std.matching",
     "std.metrics",
     "std.planted",
+    "std.states",
     "std.stats",
     "std.tables",
     "std.tasks",
