@@ -91,14 +91,15 @@ def _row(prefix: str, model: ModelV, name: str, binder: Binder, layers: list[int
 
 def _weight(prefix: str, info: ModelInfo, weight: WeightRow) -> dict[str, Any]:
     path = f"blocks[*].{weight.name}" if weight.per_block else weight.name
+    norm = weight.name.startswith("ln")
     return {
         "path": f"{prefix}.{path}",
         "module": "",
         "axes": {a: info.sizes.get("ctx" if a == "pos" else a) for a in weight.axes},
         "members": info.sizes.get("layer", 0) if weight.per_block else 1,
         "readable": True,
-        "writable": True,
-        "why": "",
+        "writable": not norm,
+        "why": "of a norm: write what it gives" if norm else "",
         "doc": "a weight: no part of a run, and written for a whole run",
     }
 

@@ -11,11 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from midsl.diagnostics.model import fail
-from midsl.diagnostics.suggest import did_you_mean
 from midsl.ir import nodes as ir
 from midsl.ir.types import PlainType
 from midsl.sema import tensors
-from midsl.sema.generic import WEIGHTS
 from midsl.sema.unroll import Unroll
 from midsl.sema.values import EditTemplate, ModelV, RunV, SiteV, TensorV
 from midsl.source import Span
@@ -43,6 +41,7 @@ def weight_in(node: ir.Node) -> ir.Weight | None:
 def reweighted(e: Elaborator, model: ModelV, given: Sequence[EditTemplate]) -> ModelV:
     """The model with the weights that edits write; itself where they write none."""
     now: dict[Key, TensorV] = {}
+    axes: dict[Key, tuple[str, ...]] = {}
     whole: set[Key] = set()
     for template in given:
         target = template.target
@@ -51,6 +50,7 @@ def reweighted(e: Elaborator, model: ModelV, given: Sequence[EditTemplate]) -> M
         weight = weight_in(target.node)
         assert weight is not None
         key = (weight.name, weight.layer)
+        axes[key] = weight.tensor_type.names
         _check(e, weight, model, template.span)
         before = now.get(key, TensorV(weight))
         here = _instead(target.node, before.node)
@@ -71,7 +71,9 @@ def reweighted(e: Elaborator, model: ModelV, given: Sequence[EditTemplate]) -> M
     if not now:
         return model
     edits = tuple(
-        ir.WeightEdit(name, layer, WEIGHTS[name], value.node, type=PlainType("Edit"), span=value.node.span)
+        ir.WeightEdit(
+            name, layer, axes[name, layer], value.node, type=PlainType("Edit"), span=value.node.span
+        )
         for (name, layer), value in now.items()
     )
     return replace(model, node=ir.Reweighted(model.node, edits, type=model.node.type, span=model.node.span))
@@ -143,9 +145,7 @@ def _check(e: Elaborator, weight: ir.Weight, model: ModelV, span: Span) -> None:
             help="write a weight of the model that runs",
         )
     info = e.ctx.facts.info(model.node)
-    if info is None:
-        return
-    if info.engine != "graph":
+    if info is not None and info.engine != "graph":
         raise fail(
             "MI0404",
             "the weights of this model cannot be written",
@@ -153,7 +153,3 @@ def _check(e: Elaborator, weight: ir.Weight, model: ModelV, span: Span) -> None:
             label=info.why,
             help="edit what its modules give: `midsl sites` lists them",
         )
-    names = [w.name for w in info.weights]
-    if weight.name not in names:
-        help = did_you_mean(weight.name, names) or f"it has {', '.join(names)}"
-        raise fail("MI0401", f"the model has no weight `{weight.name}`", span, help=help)

@@ -56,7 +56,7 @@ def llama_all(net: Any) -> None:
 
 CASES: list[tuple[str, str, Callable[[Any], None]]] = [
     ("gpt2", "m.blocks[1].mlp.W_out := self * 0.5", gpt2_out),
-    ("gpt2", "m.blocks[0].attn.W_V[kv_head: 1] := 0", gpt2_value),
+    ("gpt2", "m.blocks[0].attn.W_V[head: 1] := 0", gpt2_value),
     ("gpt2", "m.W_U := self + self", gpt2_unembed),
     ("llama", "m.blocks[0].mlp.W_gate := self + 0.1", llama_gate),
     ("llama", "m.blocks[1].attn.W_K[kv_head: [1]] := 0.25", llama_keys),
