@@ -295,7 +295,7 @@ class Pullback(Node):
 class Apply(Node):
     """An operation of ``midsl.ops`` over its arguments; axes combine by name.
 
-    `lay_out` goes over the axis of a sweep as a reduction does, and binds it.
+    `lay_out` and `spread` go over axes of sweeps as reductions do, and bind them.
 
     `op` is the operation's registered name, `attrs` its static arguments (axis names, numbers).
     """
@@ -385,6 +385,9 @@ def _sweeps_of(node: Node) -> tuple[Sweep, ...]:
         found = {d: s for d, s in found.items() if not all((a.name, a.owner) in gone for a in s.axes)}
     elif isinstance(node, Apply) and node.op == "lay_out":
         found = {d: s for d, s in found.items() if not all(a.name in node.over for a in s.axes)}
+    elif isinstance(node, Apply) and node.op == "spread":
+        left = {(a.name, a.owner) for a in node.tensor_type.axes}
+        found = {d: s for d, s in found.items() if any((a.name, a.owner) in left for a in s.axes)}
     return tuple(found.values())
 
 

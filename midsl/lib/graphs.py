@@ -80,13 +80,13 @@ def shares(size: Floats) -> Floats:
 
 
 def least(score: Floats, share: float) -> float:
-    """The least of the largest scores that make up a share of all."""
+    """The least of the largest scores that make up a share of all; equals, but for rounding, all count."""
     down = np.sort(score)[::-1]
     total = down.sum()
     if total <= 0:
         return 0.0
     at = int(np.searchsorted(np.cumsum(down) / total, share))
-    return float(down[min(at, len(down) - 1)])
+    return float(down[min(at, len(down) - 1)]) * (1 - 1e-12)
 
 
 def merged(weight: Floats, edges: Bools, into: Floats, incoming: bool) -> dict[str, NDArray[np.generic]]:

@@ -232,7 +232,8 @@ def _sample(
                     reduced.add(s.digest)
         elif isinstance(n, ir.Apply) and n.over:
             along = goes_along(n)
-            reduced |= {s.digest for s in ir.sweeps_of(n) if {(a.name, a.owner) for a in s.axes} & along}
+            under = [s for c in n.args for s in ir.sweeps_of(c)]
+            reduced |= {s.digest for s in under if {(a.name, a.owner) for a in s.axes} & along}
     for n in ir.walk(*compiled.optimised.program.roots):
         if isinstance(n, ir.Sweep) and session.evaluator.domains.known(n):
             every = session.evaluator.domains.points[n.digest]

@@ -20,6 +20,7 @@ from midsl.sema import tensors
 from midsl.sema.arguments import Args
 from midsl.sema.edges import Edge, EdgesV, Gate, Index, all_edges, stage
 from midsl.sema.filefacts import described
+from midsl.sema.graphs import spread
 from midsl.sema.values import ConstV, ModelV, TensorV, Value
 from midsl.source import Span
 from midsl.syntax import ast
@@ -83,6 +84,7 @@ def gated(edges: EdgesV, value: Value, span: Span) -> EdgesV:
             help="such as `m.edges[by: share] := corrupt`",
         )
     share = tensors.as_tensor(value, span)
+    share = _of_graph(edges, share, span) or share
     found = [g for a in share.type.axes if (g := _gate(share, a, edges)) is not None]
     if len(found) == 1:
         return replace(edges, by=found[0])
@@ -94,6 +96,31 @@ def gated(edges: EdgesV, value: Value, span: Span) -> EdgesV:
         help="give a value along a sweep over the set, or over one that it is part of; or one "
         f"along `{EDGE}`, as `edges.number` is",
     )
+
+
+def _of_graph(edges: EdgesV, x: TensorV, span: Span) -> TensorV | None:
+    """A value between the nodes of a graph, along edges of the same names; None for any other value.
+
+    Raises:
+        MiError: MI0413 if the graph lacks a node at the end of an edge.
+    """
+    src, dst = x.type.axis("src"), x.type.axis("dst")
+    if src is None or dst is None or src.labels is None or not src.owner.startswith("graph:"):
+        return None
+    place = {n: i for i, n in enumerate(src.labels)}
+    ends = [(e, end.name) for e in edges.members for end in (e.src, e.dst)]
+    if lost := next(((e, n) for e, n in ends if n not in place), None):
+        raise fail(
+            "MI0413",
+            f"the graph has no node `{lost[1]}`",
+            span,
+            label=f"`{lost[0].name}` ends there",
+            help="make it of a sweep over these edges, and give its columns before `regroup`",
+        )
+    at = [-1] * len(place) ** 2
+    for i, e in enumerate(edges.members):
+        at[place[e.src.name] * len(place) + place[e.dst.name]] = i
+    return spread(x, ("src", "dst"), (edge_axis(edges),), at, span)
 
 
 def _gate(share: TensorV, axis: Axis, edges: EdgesV) -> Gate | None:

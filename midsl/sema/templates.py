@@ -14,6 +14,8 @@ from midsl.ir.types import Axis
 from midsl.sema.arguments import Args
 from midsl.sema.values import TensorV
 
+EDGE = "edge"
+"""The axis of a set of edges (see ``midsl.sema.edgegates``)."""
 _BRACES = re.compile(r"\{(\w+)\}")
 
 
@@ -84,6 +86,9 @@ def end_of(w: TensorV, template: str, args: Args, param: str) -> End:
     columns: dict[str, tuple[Axis, tuple[str, ...] | None]] = {}
     for axis in w.type.axes:
         columns[str(axis)] = columns[axis.name] = (axis, _coordinates(axis))
+        if axis.name == EDGE and axis.labels is not None:  # of a set of edges, by their names
+            for side, end in enumerate(("src", "dst")):
+                columns[end] = (axis, tuple(str(n).split("->")[side] for n in axis.labels))
     for sweep in ir.sweeps_of(w.node):
         known = sweep.domain.points if isinstance(sweep.domain, ir.Points) else None
         for i, c in enumerate(sweep.columns):
