@@ -57,6 +57,17 @@ PAPERS = {
             "SELECT value FROM concepts.distinct": 9.0,
         },
     ),
+    "40_mp_sae": Paper(
+        ("in_order_of(truth, mp.decoder", "in_order_of(truth, none.decoder"),
+        ("found", "mean(mp_close, over: vocab) >= 0.98"),
+        {
+            "SELECT avg(value) AS value FROM found.mp_close": 0.99998,
+            "SELECT avg(value) AS value FROM found.l1_close": 0.8979,
+            "SELECT value FROM found.l1_parent_child": 0.6267,
+            "SELECT value FROM found.mp_l0": 1.372,
+            "SELECT value FROM found.l1_gram": 0.06343,
+        },
+    ),
 }
 
 
