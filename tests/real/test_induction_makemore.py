@@ -10,6 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from tests.real.common import DATA, EXAMPLES, array, midsl, needs, options, stages, tables
 
@@ -45,3 +47,19 @@ def test_the_second_heads_expect_fails_when_the_head_stays(tmp_path: Path) -> No
     done = midsl("run", spec, *options(**FILES, n=40), "--store", tmp_path / "store")
     assert done.exit_code == 3, done.output
     assert "all(zero < 0.6)" in done.output
+
+
+@pytest.mark.slow
+def test_the_first_head_reaches_the_second_by_its_keys(tmp_path: Path) -> None:
+    """K-composition: of all that head 0.0 writes, what the keys of head 1.0 read of it is what matters."""
+    model = tmp_path / "model.safetensors"  # the edges of a model must be known before it is loaded
+    state = torch.load(FILES["path"], map_location="cpu", weights_only=True)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, model)
+    done = stages(SPEC.parents[1] / "tests" / "real" / "makemore_edges.mi", **{**FILES, "path": model})
+    assert all(check.passed for stage in done.values() for check in stage.checks)
+    many = tables(done["each"])["many"]
+    named = {f"{s}->{t}" for s, t in zip(many.keys["src"], many.keys["dst"], strict=True)}
+    assert named == {"embed->a0.h0<v>", "a0.h0->a1.h0<k>", "embed->a1.h0<q>", "embed->a1.h0<v>"}
+    path = {name: table.value.item() for name, table in tables(done["path"]).items()}
+    assert path["by_keys"] > 2 and path["by_keys"] > 0.9 * path["by_both"]
+    assert abs(path["by_rest"]) < 0.1
