@@ -54,6 +54,12 @@ def _one(over: Over) -> str:
     return names[0]
 
 
+@op("count_up")
+def count_up(axis: str, size: int) -> NT:
+    """0, 1, ... along an axis."""
+    return NT(torch.arange(size), (axis,))
+
+
 @op("lay_out")
 def lay_out(x: NT, over: Over, places: Sequence[int], axes: Sequence[str], shape: Sequence[int]) -> NT:
     """The entries along an axis, put on a grid: `places` says which stands where, row-major, and -1 is 0."""

@@ -86,6 +86,7 @@ def _table() -> dict[str, OpInfo]:
     ops["rank"] = OpInfo(1, "along_axis", result="int", attrs=over, pad=-INF)
     ops["top_mask"] = OpInfo(1, "along_axis", result=same, unit=same, attrs=("k", "over"), pad=-INF)
     ops["group_max"] = OpInfo(1, "along_axis", result=same, unit=same, attrs=("k", "over"))
+    ops["count_up"] = OpInfo(0, "declared", result="int", attrs=("axis", "size"))
     ops["lay_out"] = OpInfo(1, "declared", attrs=("over", "places", "axes", "shape"))
     ops["rename"] = OpInfo(1, result=same, unit=same, attrs=("old", "new"))
     ops["stop_gradient"] = OpInfo(1, result=same, unit=same)

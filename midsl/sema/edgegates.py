@@ -43,7 +43,9 @@ def edge_axis(edges: EdgesV) -> Axis:
 
 def numbers(edges: EdgesV, span: Span) -> TensorV:
     """``edges.number``: 0, 1, ... along the edges of a set, in its order."""
-    return tensors.stack([tensors.const(i, span) for i in range(len(edges.members))], edge_axis(edges), span)
+    axis, size = edge_axis(edges), len(edges.members)
+    attrs: tuple[tuple[str, ir.Json], ...] = (("axis", axis.name), ("size", size))
+    return TensorV(ir.Apply("count_up", (), attrs, type=TensorType("int", (axis,)), span=span))
 
 
 def backwards(edges: EdgesV, ctx: Context) -> EdgesV:

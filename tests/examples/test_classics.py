@@ -25,6 +25,8 @@ BROKEN = {
         "m.blocks[l].resid_post[pos: at] := clean",
         "m.blocks[l].resid_post[pos: .end] := clean",
     ),
+    "eap_ig_circuits": ("from: clean, to: corrupt, steps: 5)", "from: clean, to: clean, steps: 5)"),
+    "ioi_path_patching": ("attn.v_input[head: h]]", "attn.q_input[head: h]]"),
     "grokking": ("batch: 128,", "batch: 1,"),
     "das": ("steps: 200", "steps: 1"),
     "direction_in_generation": (

@@ -308,6 +308,11 @@ def test_put_replaces_one_entry_along_an_axis() -> None:
     assert points.permute_to(("@", "b", "i")).data[:, 0].tolist() == [[0, 1, 0], [0, 2, 0]]
 
 
+def test_count_up_numbers_an_axis() -> None:
+    got = run("count_up", axis="e", size=3)
+    assert got.axes == ("e",) and got.data.tolist() == [0, 1, 2]
+
+
 def test_lay_out_puts_entries_on_a_grid() -> None:
     x = NT(torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), ("b", "e"))
     got = run("lay_out", x, over="e", places=(2, -1, 0, 1), axes=("i", "j"), shape=(2, 2))
