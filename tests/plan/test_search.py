@@ -59,14 +59,20 @@ experiment e {
   let clean   = run m on d.clean
   let corrupt = run m on d.corrupt
   let truth   = numbered([e in carry for e in moves], moves)
+"""
+ACDC = """
   let loss    = fn (r) => mean(kl(clean, r), over: pos)
   let found   = acdc(loss, m, moves, moves.number, d.clean, corrupt, tau: 0.01)
-  let left    = greedy(ld, m, moves, moves.number, d.clean, corrupt, steps: 3, per: 5)
-  report by_acdc = where(found.keep, 1, 0)
+  report kept = where(found.keep, 1, 0)
   report known = where(truth, 1, 0)
-  report acdc_runs = found.evaluations
-  report by_greedy = auroc(left.score, truth, over: edge)
-  report greedy_runs = left.evaluations
+  report runs = found.evaluations
+}
+"""
+GREEDY = """
+  let left    = greedy(ld, m, moves, moves.number, d.clean, corrupt, steps: 4, per: 5)
+  report right = auroc(left.score, truth, over: edge)
+  report size = count(truth, over: edge) + count(not truth, over: edge)
+  report runs = left.evaluations
 }
 """
 
@@ -99,9 +105,14 @@ def test_exact_patching_and_gradients_along_the_way_see_what_one_gradient_does_n
 
 
 @pytest.mark.slow
-def test_searches_that_run_circuits_find_the_circuit(tmp_path: Path) -> None:
-    got = found(SEARCHES, "search_circuits", tmp_path)
-    edges = len(got["known"])
-    assert got["by_acdc"] == got["known"] and sum(got["known"]) == 3
-    assert got["acdc_runs"] == [edges] and got["greedy_runs"] == [3 * edges]
-    assert got["by_greedy"][0] > 0.9
+def test_acdc_finds_the_circuit(tmp_path: Path) -> None:
+    got = found(SEARCHES + ACDC, "search_acdc", tmp_path)
+    assert got["kept"] == got["known"] and sum(got["known"]) == 3
+    assert got["runs"] == [len(got["known"])]
+
+
+@pytest.mark.slow
+def test_greedy_search_leaves_the_circuit_for_last(tmp_path: Path) -> None:
+    got = found(SEARCHES + GREEDY, "search_greedy", tmp_path)
+    assert got["right"] == [1.0]
+    assert got["runs"] == [4 * got["size"][0]]
