@@ -85,7 +85,8 @@ def eigenvectors(x: NT, over: Over, into: str, k: int) -> NT:
 
     Of the two that each has, the one whose entry of largest size is positive.
     """
-    data, space, _ = _square(x, over)
+    (space,) = as_axes(over)
+    data, _ = _square(x, space)
     found = torch.linalg.eigh((data + data.mT) / 2)[1].flip(-1)[..., :k]
     at = found.abs().argmax(-2, keepdim=True)
     found = found * torch.sign(found.gather(-2, at))
@@ -96,21 +97,24 @@ def eigenvectors(x: NT, over: Over, into: str, k: int) -> NT:
 def solve(a: NT, b: NT, over: Over, ridge: float = 0.0) -> NT:
     """What a symmetric matrix a [over, other] maps to b [over, ..], along `other`; `ridge` is added to its
 
-    diagonal. Directions with eigenvalues below 1e-12 of the largest count as none.
+    diagonal. Directions with eigenvalues below 1e-12 of the largest count as none. Where a has further axes
+    that b has, too, there is a matrix for each.
     """
-    data, space, other = _square(a, over)
-    rest = tuple(n for n in b.axes if n != space)
-    right = as_float(b.permute_to((space, *rest)).data).double()
-    data = data + ridge * torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)
-    found = torch.linalg.pinv(data, rtol=1e-12, hermitian=True) @ right.reshape(len(right), -1)
-    return NT(found.reshape(right.shape).to(as_float(b.data).dtype), (other, *rest))
-
-
-def _square(x: NT, over: Over) -> tuple[Tensor, str, str]:
-    """A matrix in float64 with its axes: the one named, and the one that is as long and not named."""
     (space,) = as_axes(over)
-    (other,) = (a for a in x.axes if a != space)
-    data = as_float(x.permute_to((space, other)).data).double()
-    if data.shape[0] != data.shape[1]:
+    each = tuple(n for n in a.axes if n in b.axes and n != space)
+    rest = tuple(n for n in b.axes if n not in (space, *each))
+    data, other = _square(a, space, each)
+    right = as_float(b.permute_to((*each, space, *rest)).data).double()
+    data = data + ridge * torch.eye(data.shape[-1], dtype=data.dtype, device=data.device)
+    columns = right.reshape(*right.shape[: len(each) + 1], -1)
+    found = torch.linalg.pinv(data, rtol=1e-12, hermitian=True) @ columns
+    return NT(found.reshape(right.shape).to(as_float(b.data).dtype), (*each, other, *rest))
+
+
+def _square(x: NT, space: str, each: tuple[str, ...] = ()) -> tuple[Tensor, str]:
+    """A matrix [*each, space, other] in float64, and the axis that is as long as `space` and not named."""
+    (other,) = (a for a in x.axes if a not in (space, *each))
+    data = as_float(x.permute_to((*each, space, other)).data).double()
+    if data.shape[-1] != data.shape[-2]:
         raise ValueError(f"a square matrix is needed, not {x.sizes}")
-    return data, space, other
+    return data, other

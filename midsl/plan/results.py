@@ -257,14 +257,19 @@ class Results:
 
 
 def _batch_reductions(node: ir.Node) -> list[ir.Reduce]:
-    """The outermost reductions over examples."""
-    if isinstance(node, ir.Reduce) and any(a.name == "batch" for a in node.axes):
-        return [node]
-    if isinstance(node, (ir.Read, ir.Grad, ir.Sweep, ir.Forward, ir.Part)):
-        return []
+    """The outermost reductions over examples, each node looked at once: values share their parts."""
     found: dict[str, ir.Reduce] = {}
-    for c in node.children:
-        found |= {r.digest: r for r in _batch_reductions(c)}
+    seen: set[str] = set()
+    todo = [node]
+    while todo:
+        n = todo.pop()
+        if n.digest in seen:
+            continue
+        seen.add(n.digest)
+        if isinstance(n, ir.Reduce) and any(a.name == "batch" for a in n.axes):
+            found[n.digest] = n
+        elif not isinstance(n, (ir.Read, ir.Grad, ir.Sweep, ir.Forward, ir.Part)):
+            todo += reversed(n.children)
     return list(found.values())
 
 

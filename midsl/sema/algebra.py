@@ -167,10 +167,10 @@ def eigenvectors(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
 
 
 def solve(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
-    """``solve(a, b, over: d, ridge: 1.0)``: x with a x = b, for a symmetric matrix a."""
+    """``solve(a, b, over: d, ridge: 1.0)``: x with a x = b for a symmetric matrix a, or several."""
     args = Args(e, "solve", node, scope, ("a", "b", "over", "ridge"))
     a, b = args.tensor("a"), args.tensor("b")
-    space, _ = _matrix(a, args)
+    space, _ = _matrix(a, args, frozenset(x.name for x in b.type.axes))
     find_axis(b.type, space.name, args.expr("b").span, "solve along")
     ridge = args.literal("ridge", float, 0.0)
     assert isinstance(ridge, float)
@@ -196,8 +196,8 @@ def _count(args: Args, name: str) -> int:
     return value
 
 
-def _matrix(x: TensorV, args: Args) -> tuple[Axis, Axis]:
-    """The axis that is named of a square matrix, and the other one.
+def _matrix(x: TensorV, args: Args, each: frozenset[str] = frozenset()) -> tuple[Axis, Axis]:
+    """The axis that is named of a square matrix, and the other one; there may be one matrix for `each`.
 
     A matrix at each point of a sweep is one after the other: the points are asked for as literals.
     """
@@ -209,7 +209,7 @@ def _matrix(x: TensorV, args: Args) -> tuple[Axis, Axis]:
         help = "name one of the two axes of the matrix: `over: d_model`"
         raise fail("MI0207", f"`{args.fn}` needs one axis: `over:`", args.node.span, help=help)
     space = find_axis(x.type, over[0], args.expr("over").span, f"take `{args.fn}` over")
-    rest = [a for a in x.type.axes if a is not space]
+    rest = [a for a in x.type.axes if a is not space and a.name not in each]
     if len(rest) != 1 or (None not in (rest[0].size, space.size) and rest[0].size != space.size):
         raise fail(
             "MI0301",

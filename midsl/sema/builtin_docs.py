@@ -128,7 +128,8 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
     ),
     "solve": (
         "solve(a: Float[..], b: Float[..], over: Axis, ridge: Float = 0.0)",
-        "x with a x = b for a symmetric matrix `a`; `ridge` is added to its diagonal.",
+        "x with a x = b for a symmetric matrix `a`; `ridge` is added to its diagonal. Where `a` has further "
+        "axes that b has, too, there is a matrix for each.",
     ),
     "step": (
         "step(x: Float[..], width: Float)",

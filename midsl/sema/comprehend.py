@@ -57,8 +57,10 @@ def one_by_one(e: Elaborator, node: ast.Comprehension, scope: Scope) -> ListV:
 
 def _chosen(e: Elaborator, node: ast.Comprehension, scope: Scope) -> tuple[list[Value], Axis]:
     """The members that the variable walks, and its axis."""
-    chosen = [m for m in members(e, node.source, scope) if _kept(e, node, m, scope)]
-    labels = _labels(chosen) if chosen else None
+    every = members(e, node.source, scope)
+    kept = [i for i, m in enumerate(every) if _kept(e, node, m, scope)]
+    chosen = [every[i] for i in kept]
+    labels = _labels(chosen) or _names(node.source, kept) if chosen else None
     owner = f"each:{node.var}:{_digest(labels or len(chosen))}"
     return chosen, Axis(node.var, owner, len(chosen), labels)
 
@@ -111,6 +113,16 @@ def _labels(items: list[Value]) -> tuple[int | float | str | bool, ...] | None:
         found = [float(v) for v in found]
     alike = len({type(v) for v in found}) == 1 and len(set(found)) == len(found)
     return tuple(found) if alike else None
+
+
+def _names(written: ast.Expr, kept: list[int]) -> tuple[str, ...] | None:
+    """The names by which a list has its items, as a sweep over it has them: ``[zero, resample]``."""
+    if not isinstance(written, ast.ListExpr):
+        return None
+    items = [written.items[i] for i in kept]
+    named = (ast.Name, ast.Field, ast.LateColumn)
+    found = tuple(i.span.text.removeprefix(".") for i in items if isinstance(i, named))
+    return found if len(set(found)) == len(items) else None
 
 
 def _digest(labels: object) -> str:

@@ -19,7 +19,8 @@ class FileFacts(Facts):
     known: dict[str, tuple[dict[str, int], ModelInfo | None]] = field(default_factory=dict)
 
     def _look(self, model: ir.Node) -> tuple[dict[str, int], ModelInfo | None]:
-        model = ir.start_of(model)
+        while isinstance(model, ir.Train):
+            model = model.model
         done = self.known.get(model.digest)
         if done is None:
             done = ({}, None)

@@ -84,6 +84,10 @@ def test_solving_gives_what_the_matrix_maps_there() -> None:
     flat = torch.diag(torch.tensor([2.0, 0.0], dtype=torch.float64))  # of no inverse: the smallest solution
     least = run("solve", NT(flat, ("d", "e")), NT(torch.ones(2, dtype=torch.float64), ("d",)), over="d")
     assert least.data.tolist() == [0.5, 0]
+    many, right = torch.stack([symmetric, 2 * symmetric]), rand(4, 2)
+    each = run("solve", NT(many, ("c", "d", "e")), NT(right, ("d", "c")), over="d")
+    assert each.axes == ("c", "e"), "a matrix for each column"
+    assert torch.allclose(torch.einsum("cde,ce->dc", many, each.data), right, atol=1e-9)
 
 
 def test_gradients_of_symmetric_matrices() -> None:

@@ -9,8 +9,9 @@ from midsl.syntax import ast
 
 
 def find(view: View) -> Iterator[Finding]:
-    """Autoencoders that reports read, in a file without a control or a random dictionary."""
-    if view.has_control or any("random" in callee(n) for n in view.nodes if isinstance(n, ast.Call)):
+    """Autoencoders that reports read, in a file without a control, a random one or the table of both."""
+    called = [callee(n) for n in view.nodes if isinstance(n, ast.Call)]
+    if view.has_control or any("random" in c or c == "dictionary_scores" for c in called):
         return
     dictionaries = view.calls("sae", "transcoder", "crosscoder")
     if any(_as_drawn(b.value) for b in dictionaries):
@@ -25,7 +26,7 @@ def find(view: View) -> Iterator[Finding]:
                 f"scores of `{b.name}` stand alone",
                 b.name_span,
                 "no control tells what a random dictionary of this size would score",
-                "add `control rnd = random_dictionary(...)`, or a dictionary that is not fitted beside it",
+                "report `dictionary_scores(...)`, which has one, or add `random_dictionary(...)`",
             )
 
 
