@@ -9,7 +9,7 @@ import pytest
 from tests.examples.common import EXAMPLES, midsl
 
 BROKEN = {
-    "14_observable_propagation": ("observable(t, plus, minus), t.ln_final.w", "observable(t, 7, 8), t.ln_final.w"),
+    "14_observable_propagation": ("observable(t, plus, minus), t.ln", "observable(t, 7, 8), t.ln"),
     "17_physics_steering": ("delta = high - low", "delta = high + low"),
     "18_fis_cloud": ("  - rise(f, x, x[feature: 0], p[feature: 1], x[feature: 2], y)\n", ""),
     "33_geometric_stability": ("x - leading[component: out - 1]", "x - 0.0 * leading[component: out - 1]"),
