@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from midsl.graph.info import ModelInfo, SiteRow
+from midsl.graph.names import EMULATOR
 from midsl.graph.sites import Loaded, SiteConflict
 
 Site = tuple[str, int | None]
@@ -49,7 +50,8 @@ class HookModel:
         edits: Mapping[Site, Edit] | None = None,
         reads: Iterable[Site] = (),
     ) -> dict[Site, Tensor]:
-        """Run once and return the values of `reads`, after the edits; ``("logits", None)`` is one of them.
+        """Run once and return the values of `reads`, after the edits; ``("logits", None)`` is one of them
+        (of a model of states ``("output", None)``).
 
         Shapes: ids and mask int64 [batch, pos]; values as the modules give them.
 
@@ -58,13 +60,14 @@ class HookModel:
                 than once, or handled something else than one tensor first.
         """
         edits = dict(edits or {})
+        end: Site = ("logits" if self.info.site("output") is None else "output", None)
         wanted = list(dict.fromkeys(reads))
         points: dict[tuple[str, str], _Point] = {}
         for site in [*wanted, *edits]:
-            if site != ("logits", None):
+            if site != end:
                 points.setdefault(self._place(site), _Point()).sites.append(site)
         for site, edit in edits.items():
-            if site != ("logits", None):
+            if site != end:
                 points[self._place(site)].edits.append(edit)
         modules = dict(self.forward.named_modules())
         handles = []
@@ -76,18 +79,18 @@ class HookModel:
                 else:
                     handles.append(modules[path].register_forward_hook(partial(_after, point)))
             with torch.no_grad():
-                logits: Tensor = self.forward(ids, mask)
+                made: Tensor = self.forward(ids, mask)
         finally:
             for handle in handles:
                 handle.remove()
-        if ("logits", None) in edits:
-            logits = edits["logits", None](logits)
+        if end in edits:
+            made = edits[end](made)
         out: dict[Site, Tensor] = {}
         for place, point in points.items():
             if point.calls != 1 or point.value is None:
                 raise SiteConflict(f"module `{place[0]}` was called {point.calls} times in one forward")
             out |= {site: point.value for site in point.sites if site in wanted}
-        return out | ({("logits", None): logits} if ("logits", None) in wanted else {})
+        return out | ({end: made} if end in wanted else {})
 
     def _place(self, site: Site) -> tuple[str, str]:
         """Return the module path and side of a site."""
@@ -96,7 +99,7 @@ class HookModel:
         if row is None or row.per_block != (layer is not None):
             raise SiteConflict(f"the hook engine has no site {name}")
         if layer is None:
-            return row.module, name.rsplit(".", 1)[1]
+            return row.module, "output" if name == "state" else name.rsplit(".", 1)[1]
         if not 0 <= layer < self.info.sizes["layer"]:
             raise SiteConflict(f"there is no block {layer}")
         return row.module.replace("{layer}", str(layer)), "input" if name == "resid_pre" else "output"
@@ -160,8 +163,17 @@ def hook_model(loaded: Loaded, why: str, sizes: Mapping[str, int] | None = None)
                 SiteRow(name=module_site(name, side), axes=(), per_block=False, module=name, kind="module")
                 for side in ("input", "output")
             ]
-    axes = ("batch", "pos", "vocab")
-    rows.append(SiteRow(name="logits", axes=axes, per_block=False, kind="module", doc="the model's output"))
+    if hasattr(loaded.forward, "d_state"):  # what looks a state up is a module of that name
+        for end, module in ((EMULATOR[0], "state"), (EMULATOR[-1], "")):
+            rows.append(
+                SiteRow(
+                    name=end.name, axes=end.axes, per_block=False, module=module, kind="module", doc=end.doc
+                )
+            )
+    else:
+        axes = ("batch", "pos", "vocab")
+        doc = "the model's output"
+        rows.append(SiteRow(name="logits", axes=axes, per_block=False, kind="module", doc=doc))
     info = ModelInfo(
         arch=loaded.arch,
         key=loaded.key,

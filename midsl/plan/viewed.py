@@ -29,7 +29,9 @@ def viewed(sink: ir.View, results: Results, bound: Bound) -> Viewed:
 
 
 def _part(part: Part, token: Callable[[int], str]) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """Each row as its tokens, and where its named positions are."""
+    """Each row as its tokens, and where its named positions are; of states as the numbers that it is."""
+    if "state" in part.columns and part.columns["state"].kind == "state":
+        return _column("state", part, token)
     rows = []
     for i, (ids, n) in enumerate(zip(part.tokens, part.lengths, strict=True)):
         text = "|".join(token(int(t)) for t in ids[:n])
@@ -65,6 +67,8 @@ def _column(
             cells = [token(int(c)) for c in cells]
         elif column.kind == "span":
             cells = [f"{lo}..{hi}" for lo, hi in cells]
+        elif column.kind == "state":
+            cells = [" ".join(f"{x:.4g}" for x in c) for c in cells]
     return ("example", name), [(int(e), c) for e, c in zip(part.examples, cells, strict=True)]
 
 

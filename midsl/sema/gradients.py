@@ -39,6 +39,14 @@ def grad(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
         return TensorV(made.node, at.site)
     elif isinstance(at, (SiteV, ViewV)):
         run = _only_run(e, scalar, span)
+    elif isinstance(at, TensorV) and isinstance(at.node, ir.Apply) and at.type.axis("step") is not None:
+        raise fail(
+            "MI0601",
+            "not implemented: gradients at all steps of a rollout at once",
+            span,
+            label="each step is a run of its own",
+            help="take those of one step: `at: r[x[step: 3]]`",
+        )
     else:
         raise fail(
             "MI0410",

@@ -184,12 +184,14 @@ def module_side(modules: ModulesV, side: str, span: Span, ctx: Context) -> SiteV
 
 def annotated(site: SiteV, axes: tuple[str, ...], span: Span, ctx: Context) -> SiteV:
     """``site x: Site[batch, patch, d] = ...``: names for the axes of a module site."""
-    if site.row.axes and site.row.axes != axes:
+    states = "d_state" in site.model.sizes  # there a row is one state, of which nobody names the place
+    known = tuple(a for a in site.row.axes if not (states and a == "pos"))
+    if known and known != axes:
         raise fail(
             "MI0301",
             "the axes of this site are known",
             span,
-            label=f"it has {', '.join(site.row.axes)}",
+            label=f"it has {', '.join(known)}",
             help="leave the type out, or write these axes",
         )
     if not axes or axes[0] != "batch" or len(set(axes)) < len(axes):
@@ -199,5 +201,9 @@ def annotated(site: SiteV, axes: tuple[str, ...], span: Span, ctx: Context) -> S
             span,
             help="such as `Site[batch, pos, d]`",
         )
+    if not states:
+        ctx.facts.name_axes(site.model.node, site.site.name, axes)
+        return replace(site, row=replace(site.row, axes=axes))
+    axes = ("batch", "pos", *axes[1:])
     ctx.facts.name_axes(site.model.node, site.site.name, axes)
-    return replace(site, row=replace(site.row, axes=axes))
+    return make_site(site.model, replace(site.row, axes=axes), None, span, ctx)

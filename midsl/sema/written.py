@@ -81,6 +81,8 @@ def check(value: Value, t: ast.Type, s: Signature) -> Value:
     if t.name in ("Pos", "Span", "Label"):
         return _column(value, t, s)
     if t.name in _CLASSES:
+        if isinstance(value, RolloutV) and s.is_open:
+            s.lifted.append(value.axis)  # of each of its runs there is a result
         return _of_kind(value, _CLASSES[t.name])
     if t.name in _CHECKS:
         return _CHECKS[t.name](value, t, s)
@@ -300,7 +302,8 @@ _CHECKS: dict[str, Callable[[Value, ast.TypeRef, Signature], Value]] = {
 
 def _brought(scope: Scope) -> list[Axis]:
     """The axes of the arguments of a call."""
-    return [a for v in scope.names.values() if isinstance(v, TensorV) for a in v.type.axes]
+    found = [a for v in scope.names.values() if isinstance(v, TensorV) for a in v.type.axes]
+    return found + [v.axis for v in scope.names.values() if isinstance(v, RolloutV)]
 
 
 def instead(before: str, value: Value, otherwise: str) -> str:

@@ -46,7 +46,8 @@ def found(spec: Compiled) -> dict[str, Cells]:
 
 def cells(table: Any) -> Cells:
     keys = [list(k) for k in table.keys.values()]
-    return {k: float(v) for k, v in zip(zip(*keys, strict=True), table.value, strict=True)}
+    rows = list(zip(*keys, strict=True)) if keys else [()]
+    return {k: float(v) for k, v in zip(rows, table.value, strict=True)}
 
 
 def start(spec: Compiled, name: str = "d") -> Tensor:
@@ -298,3 +299,50 @@ def test_a_long_rollout_is_no_depth_of_calls(tmp_path: Path) -> None:
         "models.linear_emulator(matrix: [[0.9, 0.2, 0.0], [-0.2, 0.9, 0.0], [0.0, 0.0, 0.5]])",
     )
     assert verify(spec).agrees
+
+
+def test_a_module_without_blocks_runs_as_it_is() -> None:
+    """On the hook engine: whole forwards, any module of it a place."""
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 3))
+    text = """language mi 1
+from std.states import states
+data d = states(state: [[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
+site h: Site[batch, hidden] = m.module["model.1"].output
+experiment e {
+  sweep a in [0.5, 1.0]
+  let r = run m on d rollout { steps: 3 } do { h := a * self }
+  report y = r.output
+  report inside = r[h]
+}
+"""
+    execution = Execution(midsl.compile(text, bind={"m": given_emulator(module, 3)}))
+    execution.run()
+    tables = {t.report: cells(t) for s in execution.stages for t in s.tables}
+    for a in (0.5, 1.0):
+        want, hidden, state = [], [], torch.tensor([[1.0, 2.0, 3.0], [0.5, -1.0, 0.0]])
+        with torch.no_grad():
+            for _ in range(3):
+                hidden.append(a * module[:2](state))
+                state = module[2](hidden[-1])
+                want.append(state)
+        for name, values in (("y", want), ("inside", hidden)):
+            same({k[1:]: v for k, v in tables[name].items() if k[0] == a}, torch.stack(values))
+
+
+def test_functions_of_runs_are_lifted_over_steps(tmp_path: Path) -> None:
+    path = tmp_path / "spec.mi"
+    path.write_text(
+        HEAD.format(model=NET.format("next")) + "fn off(r: Run, s: Float[batch, d_state]) -> Float[batch]\n"
+        "  = mean(abs(r.output - s), over: d_state)\n"
+        "fn to(s: Float[batch, d_state]) -> fn(Run) -> Float[batch] = fn (r) => off(r, s)\n"
+        "experiment e {\n"
+        "  let r = run m on d rollout { steps: 3 }\n"
+        "  report a = mean(off(r, d.after), over: batch)\n"
+        "  report b = mean(to(d.after)(r), over: batch)\n"
+        "  report one = mean(off(run m on d, d.after), over: batch)\n}\n"
+    )
+    reports = found(compile_spec(path))
+    assert reports["a"] == reports["b"] and set(reports["a"]) == {(0,), (1,), (2,)}
+    assert reports["a"][0,] == pytest.approx(reports["one"][()], abs=1e-6)
+    assert len({round(v, 5) for v in reports["a"].values()}) == 3
