@@ -88,6 +88,13 @@ def supervised_alignment(x: Floats, y: Floats) -> float:
     return spearman(dissimilarities(x - x.mean(0), "correlation"), differ)
 
 
+def variance_ratio(x: Floats, y: Floats) -> float:
+    """The share of the squared size of x [row, d], less its mean, that lies between classes y [row]."""
+    z = x - x.mean(0)
+    between = sum((y == c).sum() * (z[y == c].mean(0) ** 2).sum() for c in np.unique(y))
+    return float(between / (z * z).sum())
+
+
 def spectral(n: int, d: int, seed: int) -> Floats:
     """A matrix [row, dim] with singular values 100 / k along random directions: one leads by far."""
     rng = np.random.default_rng(seed)

@@ -31,3 +31,8 @@ def product_table(n: int, noise: float, seed: int) -> dict[str, Floats]:
     x = rng.normal(size=(n, 3))
     y = x[:, 0] + x[:, 1] + x[:, 0] * x[:, 1] + x[:, 2] + noise * rng.normal(size=n)
     return {"x": x, "y": y}
+
+
+def levels(n: int) -> Floats:
+    """Equal steps from 1 / n to 1 [level]."""
+    return np.asarray(np.arange(1, n + 1) / n)

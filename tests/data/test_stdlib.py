@@ -122,6 +122,11 @@ def made(name: str, folder: Path) -> Dataset:
         "facts": {"tokenizer": words, "path": str(path), "template": "the {}"},
         "texts": {"tokenizer": words, "path": str(path), "label": "label", "number": "number"},
         "program_pairs": {"tokenizer": letters, "program": "reverse", "length": 3, "n": 5},
+        "towns": {"tokenizer": int_vocab(60), "count": 40, "n": 20},
+        "town_prompts": {"tokenizer": int_vocab(60), "count": 40},
+        "bags": {"tokenizer": int_vocab(70, bos=True), "n": 9},
+        "equalities": {"tokenizer": int_vocab(20), "n": 9},
+        "shapes": {"tokenizer": int_vocab(17, bos=True), "n": 9},
         "prompts": talk(folder) if name == "prompts" else {},
     }
     dataset: Dataset = fn(**given[name])

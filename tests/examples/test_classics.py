@@ -38,6 +38,11 @@ BROKEN = {
         "label: upper, ridge: 10.0)",
         "label: fn (r) => shuffle(upper(r), seed: 1), ridge: 10.0)",
     ),
+    "fis_table": (
+        "interaction(product, t.x, p, t.y, i, j)",
+        "effect_of(product, t.x, p, t.y, only(t.x[row: 0], i) + only(t.x[row: 0], j))",
+    ),
+    "vision_patches": ("here    = differs[pos: p]", "here    = 1 - differs[pos: p]"),
     "sae_at_two_sites": ("optim: adam(lr: 3e-3), steps: 1500", "optim: adam(lr: 3e-3), steps: 1"),
 }
 """What breaks the method of each, in the place where its claims should notice."""

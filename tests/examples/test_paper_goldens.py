@@ -56,6 +56,37 @@ PAPERS = {
         },
         given={"table": "tabular_german_credit/german_data.csv"},
     ),
+    "18_fis_cloud": Paper(
+        broken=("t.y, 0, up, share * eps)", "t.y, 0, up, eps)"),
+        golden={
+            'SELECT min(value) FROM known.score WHERE seed = 0 AND "first" = 1.0': -2.0,
+            'SELECT min(value) FROM known.score WHERE seed = 0 AND "first" = 0.8': -1.92,
+            "SELECT avg(value) FROM cloud.width": 0.46,
+        },
+        tol=0.03,
+        seconds=26,
+    ),
+    "45_geospatial": Paper(
+        broken=("moran(ask.east, ask.north, here,", "moran(ask.east, ask.north, shuffle(here, seed: 9),"),
+        golden={
+            "SELECT avg(value) FROM layers.share WHERE layer = 2": 1.0,
+            "SELECT max(value) FROM layers.share_untrained": 0.0,
+            "SELECT avg(value) FROM layers.most WHERE layer = 2": 0.88,
+        },
+        tol=0.05,
+        seconds=75,
+    ),
+    "46_nonlinear_dilemma": Paper(
+        broken=("split: 16)", "split: 32)"),
+        golden={
+            "SELECT avg(value) FROM trained.iia_bent": 0.998,
+            "SELECT avg(value) FROM trained.iia_straight": 0.508,
+            "SELECT avg(value) FROM untrained.bent_on_pool": 1.0,
+            "SELECT avg(value) FROM untrained.bent_on_others": 0.487,
+        },
+        tol=0.03,
+        seconds=165,
+    ),
 }
 
 

@@ -11,7 +11,6 @@ from tests.examples.common import EXAMPLES, midsl
 BROKEN = {
     "14_observable_propagation": ("observable(t, plus, minus), t.ln", "observable(t, 7, 8), t.ln"),
     "17_physics_steering": ("delta = high - low", "delta = high + low"),
-    "18_fis_cloud": ("  - rise(f, x, x[feature: 0], p[feature: 1], x[feature: 2], y)\n", ""),
     "33_geometric_stability": ("x - leading[component: out - 1]", "x - 0.0 * leading[component: out - 1]"),
 }
 """By example, what of its text is replaced, and by what: the method then does not do what it should."""

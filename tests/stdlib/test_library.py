@@ -17,6 +17,7 @@ from midsl.syntax import ast
 FILES = {str(p.relative_to(resource_dir("stdlib"))): p for p in library()}
 TESTED = (
     "std.actions",
+    "std.alignment",
     "std.attribution",
     "std.edits",
     "std.geometry",
@@ -30,6 +31,7 @@ TESTED = (
     "std.scores.geometry",
     "std.scores.probing",
     "std.scores.table",
+    "std.spatial",
     "std.states",
     "std.stats",
     "std.tables",
