@@ -14,6 +14,9 @@ from midsl.reach import Trust
 
 if TYPE_CHECKING:
     from midsl.store.export import Format
+    from midsl.store.trackers import Tracker
+
+TRACKERS = ("mlflow", "wandb")
 
 
 @click.command()
@@ -135,7 +138,7 @@ def diff(a: str, b: str, top: int, store: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("form", metavar="FORMAT", type=click.Choice(["parquet", "csv", "arrow"]))
+@click.argument("form", metavar="FORMAT", type=click.Choice(["parquet", "csv", "arrow", *TRACKERS]))
 @click.argument("reports", nargs=-1, metavar="[EXPERIMENT.REPORT]...")
 @click.option("--run", default="latest", show_default=True, help="Whose reports; see `midsl show`.")
 @click.option("--sql", "query", help="Export the answer to this question, not reports.")
@@ -149,7 +152,7 @@ def diff(a: str, b: str, top: int, store: Path, as_json: bool) -> None:
 @json_option
 @reporting
 def export(
-    form: Format,
+    form: Format | Tracker,
     reports: tuple[str, ...],
     run: str,
     query: str | None,
@@ -157,13 +160,23 @@ def export(
     store: Path,
     as_json: bool,
 ) -> None:
-    """Write reports as Parquet, CSV or Arrow files: all of a run, or those that are named."""
+    """Write reports as Parquet, CSV or Arrow files: all of a run, or those that are named.
+
+    `mlflow` and `wandb` write the run as these packages keep runs, into the folder `-o`; nothing is sent.
+    """
     from midsl.store.db import Store
     from midsl.store.export import export_query, export_reports
+    from midsl.store.runs import find_run
+    from midsl.store.trackers import export_tracked
 
+    if query is not None and form in TRACKERS:
+        raise click.UsageError(f"--sql is for files: {form} takes a run")
     if query is not None and (reports or run != "latest"):
         raise click.UsageError("--sql asks the whole store: leave out reports and --run")
-    if query is not None:
+    if form == "mlflow" or form == "wandb":
+        with Store(store).reading() as (con, _):
+            files = [export_tracked(find_run(con, run), form, out or Path(f"midsl-{form}"), reports)]
+    elif query is not None:
         files = [export_query(Store(store), form, query, out or Path(f"answer.{form}"))]
     else:
         files = export_reports(Store(store), form, out or Path(), run, reports)

@@ -46,6 +46,8 @@ LONGEST_COMPARED = 2048
 """Longest row on which a graph is compared with its model."""
 LENGTHS = "midsl_lengths"
 """Key in a graph module's `meta`: the row lengths to compare graph and model on."""
+TIED = "midsl_tied"
+"""Key in a graph module's `meta`: second names of parameters, and what the model calls them."""
 
 
 class ExportFailed(Exception):
@@ -249,14 +251,17 @@ def _make_functional(node: fx.Node) -> None:
 
 
 def _split_tied(gm: fx.GraphModule) -> None:
-    """Give the embedding its own node of a tied table, so that an edit of W_U leaves W_E alone."""
+    """Give the embedding its own name for a tied table, so that an edit of W_U leaves W_E alone."""
     for node in list(gm.graph.nodes):
         if node.op != "get_attr":
             continue
         lookups = [u for u in node.users if u.target is aten.embedding.default and u.args[0] is node]
         if lookups and len(lookups) < len(node.users):
+            name = f"{node.name}_embedding"
+            gm.register_parameter(name, gm.get_parameter(str(node.target)))
+            gm.meta.setdefault(TIED, {})[name] = str(node.target)
             with gm.graph.inserting_after(node):
-                own = gm.graph.create_node("get_attr", node.target, name=f"{node.name}_embedding")
+                own = gm.graph.create_node("get_attr", name, name=name)
             own.meta = dict(node.meta)
             for user in lookups:
                 user.replace_input_with(node, own)

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import fx
 
+from midsl.graph.export import TIED
 from midsl.graph.sites import Loaded, ModelGraph
 
 
@@ -25,7 +26,7 @@ def rebind(mg: ModelGraph, loaded: Loaded) -> ModelGraph:
     memo: dict[int, Any] = {id(mg.gm.graph): mg.gm.graph}
     tensors = [*mg.gm.named_parameters(remove_duplicate=False), *mg.gm.named_buffers(remove_duplicate=False)]
     for name, old in tensors:
-        new = own.get(name)
+        new = own.get(mg.gm.meta.get(TIED, {}).get(name, name))
         if new is None and name in dict(mg.gm.named_parameters()):
             raise KeyError(name)
         if new is not None and new.shape != old.shape:

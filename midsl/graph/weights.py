@@ -41,7 +41,7 @@ def weight_rows(parts: Parts) -> tuple[WeightRow, ...]:
         if block.attn.o is not None and block.attn.o_columns is not None:
             rows.append(WeightRow(name="attn.W_O", axes=("head", "d_head", "d_model"), per_block=True))
             rows.append(WeightRow(name="attn.b_O", axes=("d_model",), per_block=True))
-    for name in _hidden(block):
+    for name in hidden(block):
         rows.append(WeightRow(name=f"mlp.W_{name}", axes=("d_model", "d_mlp"), per_block=True))
         rows.append(WeightRow(name=f"mlp.b_{name}", axes=("d_mlp",), per_block=True))
     if block.mlp is not None:
@@ -60,7 +60,7 @@ def _norm_rows(start: str, found: Norm | None, per_block: bool) -> list[WeightRo
     return [WeightRow(name=start + n, axes=("d_model",), per_block=per_block) for n in ("w", "b")]
 
 
-def _hidden(block: Block) -> dict[str, Hidden]:
+def hidden(block: Block) -> dict[str, Hidden]:
     """The first linear maps of an MLP by name: `in`, and `gate` for the activated one of a gated MLP."""
     found = block.mlp
     if found is None or found.pre is None:
@@ -98,7 +98,7 @@ def weight(gm: fx.GraphModule, parts: Parts, name: str, layer: int | None) -> to
     if kind == "out":
         assert block.mlp is not None
         return _out(gm, block.mlp.out, is_bias, None)
-    found = _hidden(block)[kind]
+    found = hidden(block)[kind]
     assert found.rows is not None
     return _rows(gm, found.projection, found.rows, is_bias)
 
@@ -156,16 +156,22 @@ def _end(gm: fx.GraphModule, parts: Parts, name: str) -> torch.Tensor:
             )
         assert isinstance(rows, torch.Tensor)
         return rows[:, 0]
+    table, first = place_table(gm, parts)
+    stored = walk.attribute(gm, str(table.target))
+    assert isinstance(stored, torch.Tensor)
+    return stored[first:]
+
+
+def place_table(gm: fx.GraphModule, parts: Parts) -> tuple[fx.Node, int]:
+    """Where learned positions are looked up, and the row of position 0 there.
+
+    It is evaluated and not read off, because families keep rows before position 0 (OPT keeps two).
+    """
     assert parts.pos_embed is not None
     lookup = next(n for n in walk.ancestors(parts.pos_embed) if is_call(n, aten.embedding.default))
-    table = lookup.args[0]
-    assert isinstance(table, fx.Node)
-    stored = walk.attribute(gm, str(table.target))
-    # evaluated and not read off, because families keep rows before position 0 (OPT keeps two)
-    first = torch.zeros(1, 1, dtype=torch.int64, device=stored.device)
+    table, index = lookup.args[:2]
+    assert isinstance(table, fx.Node) and isinstance(index, fx.Node)
+    device = walk.attribute(gm, str(table.target)).device
+    first = torch.zeros(1, 1, dtype=torch.int64, device=device)
     given = {parts.frame.ids: first, parts.frame.mask: torch.ones_like(first)}
-    index = lookup.args[1]
-    assert isinstance(index, fx.Node)
-    offset = int(walk.evaluate(gm, index, given).reshape(-1)[0])
-    assert isinstance(stored, torch.Tensor)
-    return stored[offset:]
+    return table, int(walk.evaluate(gm, index, given).reshape(-1)[0])

@@ -30,6 +30,12 @@ from midsl.ir.fits import Fit as Fit
 from midsl.ir.fits import Param as Param
 from midsl.ir.fits import Params as Params
 from midsl.ir.fits import Seen as Seen
+from midsl.ir.models import Model as Model
+from midsl.ir.models import Reweighted as Reweighted
+from midsl.ir.models import Train as Train
+from midsl.ir.models import Weight as Weight
+from midsl.ir.models import WeightEdit as WeightEdit
+from midsl.ir.models import start_of as start_of
 from midsl.ir.rollouts import Rollout as Rollout
 from midsl.ir.rollouts import Room as Room
 from midsl.ir.sinks import Expect as Expect
@@ -62,31 +68,6 @@ class Const(Node):
         found = {bool: BOOL, int: INT, float: SCALAR}.get(type(self.value))
         if found is not None and not isinstance(self.type, TensorType):
             object.__setattr__(self, "type", found)
-
-
-@dataclass(frozen=True, eq=False)
-class Model(Node):
-    """A model by recipe: `ref` is ``"module:function"`` of its loader, `args` what it is given.
-
-    Argument values are literals, or nodes (a `Model` to start from, a `Data` to read a vocabulary).
-    """
-
-    ref: str
-    args: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Train(Opaque):
-    """A model got by training `model` on `data`: minimise the scalar `loss`.
-
-    `loss` is an expression over ``Forward(model, data)``; its value is over the rows of one
-    minibatch. `options`: optimiser name and settings, steps, batch, seed. An opaque, cached input.
-    """
-
-    model: Node
-    data: Node
-    loss: Node
-    options: tuple[tuple[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +141,6 @@ class Member(Node):
 
     column: Column
     label: Scalar = None
-
-
-@dataclass(frozen=True, eq=False)
-class Weight(Node):
-    """A weight of a model by its field name (`W_U`, `mlp.W_out`), with the layer where it has one."""
-
-    model: Node
-    name: str
-    layer: int | None = None
 
 
 # ---------------------------------------------------------------- sites, edits, runs

@@ -56,6 +56,10 @@ class OracleModel(Protocol):
         """Return a weight in float64; axes as in the weight table."""
         ...
 
+    def with_weights(self, values: Mapping[Address, Tensor]) -> OracleModel:
+        """Return the model with other weights; axes as in the weight table."""
+        ...
+
 
 class Inputs(Protocol):
     """Models and data by their IR nodes."""

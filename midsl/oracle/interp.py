@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
@@ -24,7 +25,7 @@ from midsl.ops.registry import apply_op
 from midsl.oracle.across import along_sweep, swept_axis
 from midsl.oracle.domains import Domains, Points, axis_of
 from midsl.oracle.gradients import gradient, pullback
-from midsl.oracle.inputs import Address, Change, Inputs, Taken, Values
+from midsl.oracle.inputs import Address, Change, Inputs, OracleModel, Taken, Values
 from midsl.oracle.leaves import leaf, literal
 from midsl.oracle.memo import Memo, uses_self
 from midsl.oracle.rows import Rows, both, joined, over_data
@@ -51,6 +52,7 @@ class Oracle:
         self.rows = Rows(inputs, self.domains.under, self.value)
         self.memo: Memo[NT] = Memo()
         self.runs: Memo[dict[Address, NT]] = Memo()
+        self.models: dict[str, OracleModel] = {}
         self.wanted: dict[str, set[ir.Site]] = {}
         self.seen: set[str] = set()
         self.leaf: tuple[object, ...] | None = None
@@ -203,7 +205,20 @@ class Oracle:
     # ------------------------------------------------------------ runs
 
     def place(self, site: ir.Site, run: ir.Forward, point: Point) -> Place:
-        return Place(site, self.inputs.part(run.data), self.inputs.model(run.model).info, point)
+        return Place(site, self.inputs.part(run.data), self.model(run.model).info, point)
+
+    def model(self, node: ir.Node) -> OracleModel:
+        """A model, with the weights that a run of it writes."""
+        if not isinstance(node, ir.Reweighted):
+            return self.inputs.model(node)
+        if node.digest not in self.models:
+            whole = self.model(node.model)
+            values: dict[Address, Tensor] = {}
+            for w in node.weights:
+                sizes = dict(zip(w.axes, whole.weight(w.name, w.layer).shape, strict=True))
+                values[w.name, w.layer] = self.value(w.value, {}).expand(sizes).data
+            self.models[node.digest] = whole.with_weights(values)
+        return self.models[node.digest]
 
     def run(self, run: ir.Forward, point: Point) -> Values:
         """The whole values of all sites that anything reads in this run."""
@@ -213,7 +228,7 @@ class Oracle:
         if found is None:
             for step in earlier(run, lambda r: self.runs.get(self.key(r, point)) is not None):
                 self.run(step, point)
-            model = self.inputs.model(run.model)
+            model = self.model(run.model)
             reads = {a for site in self.wanted[run.digest] for a in self._addresses(site, run, point)}
             taken = self.taken if grad else None
             values = dict(model.run(self.inputs.part(run.data), self._changes(run, point), reads, taken))

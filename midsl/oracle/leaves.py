@@ -10,6 +10,7 @@ from midsl.data.dataset import Part
 from midsl.data.spans import span_positions
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
+from midsl.ir.types import TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
 from midsl.ops.random import draw, permutation
@@ -106,6 +107,7 @@ def weight(model: OracleModel, node: ir.Weight) -> NT:
     if row is None:
         raise fail("MI0401", f"the model has no weight `{node.name}`", node.span)
     if not row.per_block or node.layer is not None:
-        return NT(model.weight(node.name, node.layer), row.axes)
+        axes = node.type.names if isinstance(node.type, TensorType) else row.axes
+        return NT(model.weight(node.name, node.layer), axes)
     every = [model.weight(node.name, layer) for layer in range(model.info.sizes["layer"])]
     return NT(torch.stack(every), ("layer", *row.axes))

@@ -19,6 +19,7 @@ from midsl.data.dataset import Part
 from midsl.diagnostics.model import fail
 from midsl.graph.backward import Switch
 from midsl.graph.info import flowing
+from midsl.graph.reweigh import put, with_own
 from midsl.graph.sites import Loaded, ModelGraph, SiteConflict, SiteNode, build_model_graph, specialise
 from midsl.ops.named import NT
 from midsl.oracle.inputs import Address, Change, Taken
@@ -84,6 +85,13 @@ class GraphModel:
             return self.graph.weight(name, layer).detach().double()
         except KeyError:
             raise fail("MI0401", f"the model has no weight `{name}`") from None
+
+    def with_weights(self, values: Mapping[Address, Tensor]) -> GraphModel:
+        """Return the model with other weights; axes as in the weight table."""
+        graph = with_own(self.graph, list(values))
+        for (name, layer), value in values.items():
+            put(graph, name, layer, value)
+        return GraphModel(graph)
 
     def _specialised(
         self, touched: frozenset[Address], writes: frozenset[Address], taken: Taken | None

@@ -30,6 +30,7 @@ from midsl.graph.export import ExportFailed
 from midsl.graph.hooks import HookModel, hook_model
 from midsl.graph.info import ModelInfo
 from midsl.graph.rebind import rebind
+from midsl.graph.reweigh import with_own
 from midsl.graph.sites import ModelGraph, build_model_graph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
@@ -75,7 +76,7 @@ class Binder(Facts):
 
     def info(self, model: ir.Node) -> ModelInfo | None:
         """The site table: from the cache, else from an export."""
-        root = start_of(model)
+        root = ir.start_of(model)
         known = self.infos.get(root.digest)
         if known is None:
             loaded = self.loaded(root)
@@ -89,7 +90,7 @@ class Binder(Facts):
 
     def name_axes(self, model: ir.Node, site: str, axes: tuple[str, ...]) -> None:
         """Write axes that a spec names into the model's site table."""
-        root = start_of(model).digest
+        root = ir.start_of(model).digest
         rows = [replace(r, axes=axes) if r.name == site else r for r in self.infos[root].sites]
         self.infos[root] = replace(self.infos[root], sites=tuple(rows))
         if root in self.hooked:
@@ -148,6 +149,8 @@ class Binder(Facts):
 
     def loaded(self, model: ir.Node) -> LoadedModel:
         """The model itself."""
+        if isinstance(model, ir.Reweighted):
+            return self.loaded(model.model)
         done = self.models.get(model.digest)
         if done is None:
             if isinstance(model, ir.Train):
@@ -183,6 +186,8 @@ class Binder(Facts):
     def graph(self, model: ir.Node, lift: bool = False) -> ModelGraph:
         """The exported graph of a model, lifted to float64 on request; raises `ExportFailed`."""
         key = (model.digest, lift)
+        if key not in self.graphs and isinstance(model, ir.Reweighted):
+            self.graphs[key] = self._reweighted(model, lift)
         if key not in self.graphs:
             loaded = self.loaded(model)
             twin = self.exported.get(loaded.key) if not lift else None
@@ -190,6 +195,22 @@ class Binder(Facts):
             if not lift:
                 self.exported.setdefault(loaded.key, self.graphs[key])
         return self.graphs[key]
+
+    def _reweighted(self, model: ir.Reweighted, lift: bool) -> ModelGraph:
+        """The graph of a model with room for weights of its own, which a step of the plan puts there."""
+        graph = self.graph(model.model, lift)
+        for w in model.weights:
+            try:
+                with_own(graph, [(w.name, w.layer)])
+            except KeyError:
+                raise fail(
+                    "MI0404",
+                    f"`{w.name}` cannot be written",
+                    w.value.span,
+                    label="a norm's, a scaled table, or a bias that this model does without",
+                    help="edit the site that it makes",
+                ) from None
+        return with_own(graph, [(w.name, w.layer) for w in model.weights])
 
     def part(self, node: ir.Part) -> Part:
         """The rows of a part."""
@@ -209,7 +230,7 @@ class Binder(Facts):
 
     def tokenizer(self, model: ir.Node) -> Tokenizer | None:
         """The tokenizer of a model, where it has one."""
-        return self.loaded(start_of(model)).tokenizer
+        return self.loaded(ir.start_of(model)).tokenizer
 
     def param(self, node: ir.Param) -> Tensor:
         """A tensor of a decomposition, drawn or fitted."""
@@ -278,7 +299,7 @@ class Binder(Facts):
                 return {k: self.decode(v) for k, v in items}
             raise AssertionError(f"an argument tagged {tag}")
         if isinstance(value, ir.Tokenizer):
-            found = self.loaded(start_of(value.model)).tokenizer
+            found = self.loaded(ir.start_of(value.model)).tokenizer
             if found is None:
                 raise fail(
                     "MI0503",
@@ -299,13 +320,6 @@ class Binder(Facts):
         if isinstance(value, (ir.Model, ir.Train)):
             return self.loaded(value)
         return value
-
-
-def start_of(model: ir.Node) -> ir.Node:
-    """The model that training started from: it has the same architecture and tokenizer."""
-    while isinstance(model, ir.Train):
-        model = model.model
-    return model
 
 
 def learned_from(*roots: ir.Node) -> Iterator[ir.Node]:

@@ -22,17 +22,16 @@ from midsl.passes.narrow_positions import base_of
 from midsl.passes.share_prefix import boards
 from midsl.passes.stage import computed
 from midsl.plan.liveness import conditions_of, with_frees
-from midsl.plan.naming import roll_name, run_name
+from midsl.plan.loads import loads
+from midsl.plan.naming import model_name, roll_name, run_name
 from midsl.plan.steps import (
     ChooseStep,
-    FitStep,
-    LoadStep,
     Plan,
     RollStep,
     RunStep,
     SinkStep,
     Step,
-    TrainStep,
+    WeighStep,
 )
 from midsl.plan.wide import generalise
 
@@ -53,20 +52,6 @@ def _written_out(run: ir.Forward, outputs: list[ir.Node]) -> bool:
     return any(
         isinstance(n, ir.Read) and n.run == run and n.site.name in WRITTEN_OUT for n in ir.walk(*outputs)
     )
-
-
-def fits_of(*roots: ir.Node) -> list[ir.Fit]:
-    """The fits that expressions need, those that others are made of first."""
-    found: dict[str, ir.Fit] = {}
-
-    def go(*nodes: ir.Node) -> None:
-        for n in ir.walk(*nodes):
-            if isinstance(n, ir.Fit) and n.digest not in found:
-                go(n.loss, *n.reads)
-                found[n.digest] = n
-
-    go(*roots)
-    return list(found.values())
 
 
 @dataclass
@@ -114,7 +99,17 @@ class _Builder:
             ends.append((len(self.order), len(self.rolls)))
         if not self.schedule.late:
             ends = [(len(self.order), len(self.rolls))] * len(ends)
-        steps: list[Step] = self._loads()
+        models = [*(r.model for r in self.order), *(r.model for _, r in self.rolls.values())]
+        steps: list[Step] = loads(self.program, models)
+        weighed: set[str] = set()
+
+        def weigh(model: ir.Node) -> None:
+            """The weights that runs write, before the first run that has them."""
+            if isinstance(model, ir.Reweighted) and model.digest not in weighed:
+                weighed.add(model.digest)
+                weigh(model.model)
+                steps.append(WeighStep(model, model_name(self.program, model), "its weights are written"))
+
         bases = Counter(b.digest for r in self.order if (b := base_of(r)) is not None)
         pending = dict(self.chosen)
         stages: dict[str, int] = {}  # of a choice, by its sweep
@@ -130,6 +125,7 @@ class _Builder:
             """The rollouts that come before a run, of those that are wanted by now."""
             while len(rolls) > len(self.rolls) - wanted and rolls[0][0] <= before:
                 rollout = rolls.pop(0)[1]
+                weigh(rollout.model)
                 name = roll_name(self.program, rollout)
                 steps.append(RollStep(rollout, self._at_once, name, "its rows are written: a new stage"))
                 stages[rollout.digest] = len(stages) + 1
@@ -148,6 +144,7 @@ class _Builder:
                 if gates:  # which rows are run is known once what decides it is there
                     read = sorted({r.digest for g in gates for r in self.direct(g)})
                     stage = stages.setdefault(" ".join(["rows", str(stage), *read]), len(stages) + 1)
+                weigh(run.model)
                 made = self._steps_of(run, stage)
                 base = base_of(run)
                 shared = base is not None and (bool(ir.sweeps_of(run)) or bases[base.digest] > 1)
@@ -187,33 +184,6 @@ class _Builder:
             axes = (*swept, Axis("batch", owner), Axis("pos", owner), own)
             node = ir.Read(node, site, type=TensorType(axes=axes), span=node.span)
         self.place(node)
-
-    def _loads(self) -> list[Step]:
-        """Models in the order in which runs need them; a training needs its own start."""
-        names = {n.digest: name for name, n in self.program.models}
-        found: dict[str, Step] = {}
-
-        def need(model: ir.Node) -> None:
-            if model.digest in found:
-                return
-            name = names.get(model.digest, "model")
-            if isinstance(model, ir.Train):
-                found[model.digest] = TrainStep(model, name)
-            else:
-                found[model.digest] = LoadStep(model, name)
-
-        for run in self.order:
-            need(run.model)
-        for _, rollout in self.rolls.values():
-            need(rollout.model)
-        fits = {n.digest: name for name, n in self.program.fits}
-        asked = [n for x in self.program.experiments for n in x.roots]
-        for fit in fits_of(*asked):
-            for n in ir.walk(fit.loss, *fit.reads):
-                if isinstance(n, ir.Forward):
-                    need(n.model)
-            found[fit.digest] = FitStep(fit, fits.get(fit.digest, "decomposition"))
-        return list(found.values())
 
     def _steps_of(self, run: ir.Forward, stage: int) -> list[RunStep]:
         outputs = list(self.outputs.get(run.digest, {}).values())
@@ -282,6 +252,7 @@ class _Builder:
         if not isinstance(rollout, ir.Rollout) or rollout.digest in self.rolls:
             return
         self._roll(rollout.room.data.part)
+        self._place_weights(rollout.model)
         for edit in rollout.edits:
             assert isinstance(edit, ir.Edit)
             self._place_edit(edit.value)
@@ -355,6 +326,7 @@ class _Builder:
         for step in earlier(run, self.order.__contains__):
             self.ensure(step)
         self._roll(run.data)
+        self._place_weights(run.model)
         if run.data.where is not None:
             self.place(run.data.where)
         base = base_of(run) if self.schedule.rows else None
@@ -366,6 +338,12 @@ class _Builder:
             self._place_edit(edit.value)
         if run not in self.order:
             self.order.append(run)
+
+    def _place_weights(self, model: ir.Node) -> None:
+        if isinstance(model, ir.Reweighted):
+            self._place_weights(model.model)
+            for w in model.weights:
+                self.place(w.value)
 
     def _place_edit(self, node: ir.Node) -> None:
         """What an edit writes is worked out lane by lane when it is written: only what it is made of is kept.

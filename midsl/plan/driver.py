@@ -20,12 +20,13 @@ from midsl.ops.extern import HANDED
 from midsl.passes.pipeline import Optimised, optimise
 from midsl.plan.bind import Binder, check_bound
 from midsl.plan.bound import Bound
-from midsl.plan.build import build, fits_of
+from midsl.plan.build import build
 from midsl.plan.choose import choose_points
 from midsl.plan.execute import Executor
 from midsl.plan.fingerprints import content_keys
 from midsl.plan.fits import Fitter
 from midsl.plan.handed import Handed
+from midsl.plan.loads import fits_of
 from midsl.plan.memory import out_of_memory
 from midsl.plan.numerics import numerics
 from midsl.plan.remembered import Known, Remembered
@@ -43,10 +44,12 @@ from midsl.plan.steps import (
     RunStep,
     SinkStep,
     TrainStep,
+    WeighStep,
 )
 from midsl.plan.totals import Totals
 from midsl.plan.train import Trainer
 from midsl.plan.viewed import viewed
+from midsl.plan.weigh import weigh
 from midsl.reach import NO_TRUST, Reach, Trust, working_in
 from midsl.sema.check import read_source
 from midsl.sema.stdfiles import is_std
@@ -281,6 +284,8 @@ class Execution:
                     cells.append(self._run(executor, step))
                     if memory is not None:
                         memory.keep(session, step, executor.noted, self.known)
+                elif isinstance(step, WeighStep):
+                    weigh(session, step)
                 elif isinstance(step, RollStep):
                     close()
                     cells.append(self._roll(session, step))

@@ -15,7 +15,7 @@ from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.passes.pipeline import OPTIONAL, optimise
 from midsl.plan import rollouts
-from midsl.plan.bind import Binder, start_of
+from midsl.plan.bind import Binder
 from midsl.plan.build import build
 from midsl.plan.driver import Compiled
 from midsl.plan.fits import fitted_path, steps_of
@@ -24,7 +24,17 @@ from midsl.plan.reuse import STALE, State
 from midsl.plan.rowed import Rowed
 from midsl.plan.session import Session
 from midsl.plan.speed import flops_per_second, seconds, shown
-from midsl.plan.steps import ChooseStep, FitStep, FreeStep, LoadStep, RollStep, RunStep, Step, TrainStep
+from midsl.plan.steps import (
+    ChooseStep,
+    FitStep,
+    FreeStep,
+    LoadStep,
+    RollStep,
+    RunStep,
+    Step,
+    TrainStep,
+    WeighStep,
+)
 from midsl.plan.totals import Totals
 from midsl.plan.train import trained_path
 
@@ -130,7 +140,7 @@ class Shapes:
     binder: Binder
 
     def engine(self, model: ir.Node) -> ModelGraph | HookModel:
-        return self.binder.engine(start_of(model))
+        return self.binder.engine(ir.start_of(model))
 
     def dataset(self, data: ir.Node) -> Dataset:
         return self.binder.dataset(data)
@@ -142,7 +152,7 @@ class Shapes:
         return self.binder.part(node)
 
     def weight(self, model: ir.Node, name: str, layer: int | None) -> Tensor:
-        return self.binder.weight(start_of(model), name, layer)
+        return self.binder.weight(ir.start_of(model), name, layer)
 
     def param(self, node: ir.Param) -> Tensor:
         raise AssertionError("counting needs no parameters")
@@ -225,6 +235,9 @@ def _line(compiled: Compiled, session: Session, step: Step) -> Line | None:
         why = rollouts.decoder(session, step).why_whole
         how = f"whole rows at each step: {why}" if why else "each position once"
         return Line("roll", step.name, f"{how}; {step.reason}", most, low)
+    if isinstance(step, WeighStep):
+        names = [w.name if w.layer is None else f"blocks[{w.layer}].{w.name}" for w in step.model.weights]
+        return Line("weigh", f"{step.name}: {', '.join(names)}", step.reason)
     if isinstance(step, ChooseStep):
         return Line(
             "choose",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from midsl.diagnostics.model import MiError, fail
+from midsl.graph.info import ModelInfo, WeightRow
 from midsl.ir import nodes as ir
 from midsl.plan.bind import Binder
 from midsl.plan.train import Trainer
@@ -46,6 +47,7 @@ def list_sites(
                 info = binder.info(found.node)
                 assert info is not None
                 rows += [_row(name, found, r.name, binder, None) for r in info.sites]
+                rows += [_weight(name, info, w) for w in info.weights]
         if not rows:
             checked.require()
         return rows
@@ -84,6 +86,21 @@ def _row(prefix: str, model: ModelV, name: str, binder: Binder, layers: list[int
         "writable": row.writable,
         "why": row.why,
         "doc": row.doc,
+    }
+
+
+def _weight(prefix: str, info: ModelInfo, weight: WeightRow) -> dict[str, Any]:
+    path = f"blocks[*].{weight.name}" if weight.per_block else weight.name
+    norm = weight.name.startswith("ln")
+    return {
+        "path": f"{prefix}.{path}",
+        "module": "",
+        "axes": {a: info.sizes.get("ctx" if a == "pos" else a) for a in weight.axes},
+        "members": info.sizes.get("layer", 0) if weight.per_block else 1,
+        "readable": True,
+        "writable": not norm,
+        "why": "of a norm: write what it gives" if norm else "",
+        "doc": "a weight: no part of a run, and written for a whole run",
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from midsl.ir import nodes as ir
-from midsl.plan.steps import ChooseStep, FreeStep, RollStep, RunStep, SinkStep, Step
+from midsl.plan.steps import ChooseStep, FreeStep, RollStep, RunStep, SinkStep, Step, WeighStep
 from midsl.plan.wide import generalise
 
 
@@ -42,6 +42,8 @@ def needed(step: Step) -> set[str]:
         values = [e.value for e in step.run.edits] + step.outputs + [g.scalar for g in step.grads]
     elif isinstance(step, RollStep):
         values = [e.value for e in step.rollout.edits if isinstance(e, ir.Edit)]
+    elif isinstance(step, WeighStep):
+        values = [w.value for w in step.model.weights]
     elif isinstance(step, ChooseStep):
         values = [step.sweep.domain.score] if isinstance(step.sweep.domain, ir.Top) else []
     else:

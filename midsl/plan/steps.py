@@ -26,6 +26,15 @@ class TrainStep:
 
 
 @dataclass
+class WeighStep:
+    """A model gets the weights that a run writes, once what they are made of is there."""
+
+    model: ir.Reweighted
+    name: str
+    reason: str = ""
+
+
+@dataclass
 class FitStep:
     """A decomposition is fitted, or taken from the cache."""
 
@@ -116,7 +125,7 @@ class FreeStep:
     reason: str = "nothing after this needs them"
 
 
-Step = LoadStep | TrainStep | FitStep | RunStep | RollStep | ChooseStep | SinkStep | FreeStep
+Step = LoadStep | TrainStep | WeighStep | FitStep | RunStep | RollStep | ChooseStep | SinkStep | FreeStep
 
 
 @dataclass

@@ -188,7 +188,8 @@ def _train(
     for w in weights:
         w.requires_grad_(True)
     runs = [n for n in ir.walk(node.loss) if isinstance(n, ir.Forward)]
-    if len(runs) != 1 or any(not from_data(e) for e in runs[0].edits):
+    other = any(isinstance(r.model, ir.Reweighted) for r in runs)
+    if len(runs) != 1 or other or any(not from_data(e) for e in runs[0].edits):
         raise fail(
             "MI0601",
             "not implemented: a training loss over edited or several runs",

@@ -15,6 +15,7 @@ from midsl.sema.models import blocks_field, model_field
 from midsl.sema.select import index_tensor
 from midsl.sema.sites import index_blocks, read
 from midsl.sema.states import read_steps
+from midsl.sema.unions import read_members
 from midsl.sema.values import (
     BlocksV,
     ConstV,
@@ -23,6 +24,7 @@ from midsl.sema.values import (
     ModelV,
     RolloutV,
     RunV,
+    SitesV,
     SiteV,
     TensorV,
     Value,
@@ -126,7 +128,7 @@ def index_run(ctx: Context, run: RunV | RolloutV, node: ast.Index, site: Value |
     model = run.runs[0].model if isinstance(run, RolloutV) else run.model
     if isinstance(site, ConstV) and isinstance(site.value, str):
         site = site_by_name(ctx, model, site.value, node.items[0].span)
-    if not isinstance(site, (SiteV, ViewV, FamilyV, EdgesV)):
+    if not isinstance(site, (SiteV, SitesV, ViewV, FamilyV, EdgesV)):
         raise fail(
             "MI0410",
             "a run is indexed by a site",
@@ -146,6 +148,8 @@ def _read_at(ctx: Context, run: RunV, site: Value | None, span: Span) -> TensorV
         return read_family(run, site, span, ctx)
     if isinstance(site, EdgesV):
         return read_edge(run, site, span, ctx)
+    if isinstance(site, SitesV) or (isinstance(site, SiteV) and site.site.minus):
+        return read_members(run, site, span, ctx)
     assert isinstance(site, SiteV)
     return read(run, site, span, ctx)
 

@@ -189,7 +189,7 @@ def _change(
         new = _added(value, site, e.ctx, span)
     else:
         new = tensors.as_tensor(value, span)
-    runs.check_fit(new, old.type, span, "an edge")
+    runs.check_fit(new, old.type, span, "edge")
     change = tensors.apply("sub", (new, old), span)
     for name, other in names.items():
         axis = change.type.axis(name)

@@ -19,8 +19,7 @@ class FileFacts(Facts):
     known: dict[str, tuple[dict[str, int], ModelInfo | None]] = field(default_factory=dict)
 
     def _look(self, model: ir.Node) -> tuple[dict[str, int], ModelInfo | None]:
-        while isinstance(model, ir.Train):
-            model = model.model
+        model = ir.start_of(model)
         done = self.known.get(model.digest)
         if done is None:
             done = ({}, None)

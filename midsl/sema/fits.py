@@ -108,6 +108,13 @@ def fitted(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
                     help = "leave it out: each step takes all there is"
                     raise fail("MI0205", f"a loss without runs has no `{name}`", span, help=help)
         options = _options(record, ROWS, span)
+    if any(isinstance(n, ir.Reweighted) for n in ir.walk(each.node, *reads)):
+        raise fail(
+            "MI0601",
+            "not implemented: weights that are written inside the loss of a fit",
+            span,
+            help="write what the weight makes: a site, with `self`",
+        )
     swept = [s for n in (each.node, *reads) for s in ir.sweeps_of(n)]
     if swept:
         raise Unroll(swept[0])  # each point has a fit of its own

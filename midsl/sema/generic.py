@@ -51,6 +51,7 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "W_E": ("vocab", "d_model"),
     "W_pos": ("ctx", "d_model"),
     "W_U": ("d_model", "vocab"),
+    "b_U": ("vocab",),
     "attn.W_Q": ("head", "d_model", "d_head"),
     "attn.W_K": ("kv_head", "d_model", "d_head"),
     "attn.W_V": ("kv_head", "d_model", "d_head"),
@@ -65,7 +66,6 @@ WEIGHTS: dict[str, tuple[str, ...]] = {
     "mlp.b_in": ("d_mlp",),
     "mlp.b_gate": ("d_mlp",),
     "mlp.b_out": ("d_model",),
-    "b_U": ("vocab",),
     **{f"{ln}.{part}": ("d_model",) for ln in ("ln1", "ln2", "ln_final") for part in ("w", "b")},
 }
 """Weights by field name, in TransformerLens' orientation."""

@@ -11,6 +11,8 @@ from midsl.graph.info import SiteRow
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.generic import STATE_SITES, WEIGHTS, generic_sites, heads_of
+from midsl.sema.tensors import stack
+from midsl.sema.unroll import Unroll
 from midsl.sema.values import BlocksV, ConstV, ModelV, ModulesV, SiteV, TensorV, TokenizerV, Value
 from midsl.source import Span
 
@@ -98,6 +100,26 @@ def weight(model: ModelV, name: str, layer: int | None, span: Span, ctx: Context
     return TensorV(ir.Weight(model.node, name, layer, type=TensorType(axes=axes), span=span))
 
 
+def _block_weight(blocks: BlocksV, path: str, span: Span, ctx: Context) -> TensorV:
+    """``m.blocks[3].mlp.W_out``; of several blocks, along the axis `layer`."""
+    model, index = blocks.model, blocks.layer
+    if isinstance(index, ir.Coord):
+        raise Unroll(index.sweep)
+    if isinstance(index, ir.Const) and isinstance(index.value, int):
+        return weight(model, path, index.value, span, ctx)
+    layers = index.value if isinstance(index, ir.Const) else range(model.sizes.get("layer", 0))
+    if not layers or not isinstance(layers, (tuple, range)):
+        raise fail(
+            "MI0402",
+            "how many layers there are is not known",
+            span,
+            help="name one layer: `m.blocks[3]`, or use a model whose configuration is there to be read",
+        )
+    every = [weight(model, path, int(i), span, ctx) for i in layers]  # type: ignore[arg-type]
+    axis = Axis("layer", model.owner, len(every), tuple(int(i) for i in layers))  # type: ignore[arg-type]
+    return stack(every, axis, span)
+
+
 def blocks_field(blocks: BlocksV, name: str, span: Span, ctx: Context) -> Value:
     """A step further down: ``.attn``, ``.z``, ``.mlp.W_out``."""
     path = f"{blocks.path}.{name}" if blocks.path else name
@@ -117,14 +139,7 @@ def blocks_field(blocks: BlocksV, name: str, span: Span, ctx: Context) -> Value:
     if path in WEIGHTS:
         if not inside:
             return weight(blocks.model, path, None, span, ctx)
-        if not (isinstance(blocks.layer, ir.Const) and isinstance(blocks.layer.value, int)):
-            raise fail(
-                "MI0601",
-                "not implemented: a weight of several layers at once",
-                span,
-                help="name one layer: `m.blocks[3]`",
-            )
-        return weight(blocks.model, path, blocks.layer.value, span, ctx)
+        return _block_weight(blocks, path, span, ctx)
     if any(r.name.startswith(path + ".") for r in rows) or any(w.startswith(path + ".") for w in WEIGHTS):
         return BlocksV(blocks.model, blocks.layer, path)
     start = blocks.path + "." if blocks.path else ""

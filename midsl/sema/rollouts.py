@@ -49,6 +49,7 @@ def written_on(
         _check_causal(edit)
         _check_known(edit, places.node)
     known = tuple(options.items())
+    model = run.model
     blank = ir.Rollout(model.node, places.node, run.node.edits, known, type=DATA, span=node.span)
     rows = ir.Rollout(
         model.node, places.node, run.node.edits, known, meaning(blank), type=DATA, span=node.span

@@ -12,6 +12,7 @@ from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema.edges import EdgesV
 from midsl.sema.members import views_of
 from midsl.sema.overlap import check_overlap, disjoint, may_meet
+from midsl.sema.reweigh import reweighted, weights_in
 from midsl.sema.sites import check_model, read, resolve, slice_type
 from midsl.sema.tensors import as_tensor, unlike
 from midsl.sema.values import (
@@ -80,8 +81,6 @@ def edited(
     from midsl.sema.states import of_step, then
 
     check_length(e, model, part, node.data.span)
-    first = ir.Forward(model.node, part.node, begins, 0, type=RUN, span=node.span)
-    bare = RunV(first, model, part, step=step)
     edits: list[ir.Edit] = []
     puts: list[Put] = []
     to_edges = False
@@ -97,7 +96,10 @@ def edited(
             )
         to_edges = any(isinstance(x.target, EdgesV) for x in value.edits)
         try:
-            edits, puts = attach_all(e, of_step(value.edits, step), bare)
+            given = of_step(value.edits, step)
+            model = reweighted(e, model, given)
+            first = ir.Forward(model.node, part.node, begins, 0, type=RUN, span=node.span)
+            edits, puts = attach_all(e, given, RunV(first, model, part, step=step))
         except MiError as err:
             raise err.seen_from(node.edits.span, "edited here") from None
     check_overlap(edits, e.ctx.facts.info(model.node))
@@ -231,9 +233,11 @@ def templates(e: Elaborator, node: ast.Edits, scope: Scope) -> EditsV:
     return EditsV(tuple(found))
 
 
-def _targets(target: Value, span: Span) -> tuple[SiteV | ViewV | EdgesV, ...]:
+def _targets(target: Value, span: Span) -> tuple[SiteV | ViewV | EdgesV | TensorV, ...]:
     if isinstance(target, (SiteV, ViewV, EdgesV)):
         return (target,)
+    if isinstance(target, TensorV) and (weights := weights_in(target.node)):
+        return weights
     if isinstance(target, SitesV):
         return target.members
     if isinstance(target, FamilyV) and (views := views_of(target)):
@@ -276,7 +280,7 @@ def attach(e: Elaborator, template: EditTemplate, run: RunV) -> ir.Edit:
         )
     else:
         tensor = as_tensor(value, template.value.span)
-    check_fit(tensor, t, template.value.span, "a site")
+    check_fit(tensor, t, template.value.span, "site")
     if "layer" in target.stars:
         check_layerwise(tensor.node, template.value.span)
     absolute = not any(isinstance(n, ir.Self) for n in _own(tensor.node))
@@ -308,7 +312,7 @@ def check_fit(value: TensorV, slot: TensorType, span: Span, what: str) -> None:
     if value.type.kind == "bool":
         raise fail(
             "MI0408",
-            f"a truth value cannot be written to {what}",
+            f"a truth value cannot be written to {'an' if what == 'edge' else 'a'} {what}",
             span,
             help="make it a number: `where(x, 1.0, 0.0)`",
         )
@@ -322,9 +326,9 @@ def check_fit(value: TensorV, slot: TensorType, span: Span, what: str) -> None:
         if own is None:
             raise fail(
                 "MI0408",
-                f"the value has an axis `{axis.name}` that the site has not",
+                f"the value has an axis `{axis.name}` that the {what} has not",
                 span,
-                label=f"value: {value.type}; site: {slot}",
+                label=f"value: {value.type}; {what}: {slot}",
                 help=f"reduce it (`mean(x, over: {axis.name})`) or select along it",
             )
         if axis.name in ("batch", "pos"):

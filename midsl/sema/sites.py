@@ -388,9 +388,9 @@ def read(run: RunV, value: SiteV, span: Span, ctx: Context) -> TensorV:
     if value.site.minus:
         raise fail(
             "MI0601",
-            "not implemented: reading a family without some of its members",
+            "not implemented: this at a family without some of its members",
             span,
-            help="read the whole family, or the members by name; `except(z, h) := run` needs no read",
+            help="take the whole family, or sweep over the members that are left",
         )
     site = resolve(value.site, run.part, ctx)
     t = slice_type(value, site, run.part, ctx)

@@ -49,13 +49,13 @@ def elaborate_clause(e: Elaborator, clause: ast.SweepClause, scope: Scope) -> Cl
     prefix = f"{clause.prefix}_" if clause.prefix else ""
     span = clause.source.span
     if isinstance(source, SiteV):
-        return _sites(clause.name, prefix, (source,), span)
+        return site_clause(clause.name, prefix, (source,), span)
     if isinstance(source, EdgesV):
         return swept_edges(clause.name, prefix, source, span)
     if isinstance(source, SitesV):
-        return _sites(clause.name, prefix, source.members, span)
+        return site_clause(clause.name, prefix, source.members, span)
     if isinstance(source, ListV) and source.items and all(isinstance(i, SiteV) for i in source.items):
-        return _sites(clause.name, prefix, tuple(i for i in source.items if isinstance(i, SiteV)), span)
+        return site_clause(clause.name, prefix, tuple(i for i in source.items if isinstance(i, SiteV)), span)
     if isinstance(source, ListV):
         return swept_list(clause.name, prefix, source.items, clause.source)
     if isinstance(source, RangeV):
@@ -121,7 +121,8 @@ def _domain_of(value: SiteV) -> ir.Site:
     return ir.Site(site.model, site.name, select, site.minus, type=site.type, span=site.span)
 
 
-def _sites(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Clause:
+def site_clause(name: str, prefix: str, members: tuple[SiteV, ...], span: Span) -> Clause:
+    """The clause that walks places of a model: a family, or a union of families."""
     first = members[0]
     if len({_kind_of(m) for m in members}) > 1:
         return _site_kinds(name, prefix, members, span)

@@ -236,7 +236,7 @@ class RolloutV(Value):
 class EditTemplate:
     """``target := value`` before it meets a run: the value is elaborated with `self` known."""
 
-    target: SiteV | ViewV | EdgesV
+    target: SiteV | ViewV | EdgesV | TensorV
     value: ast.Expr
     scope: Any
     span: Span

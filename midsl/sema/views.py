@@ -194,7 +194,7 @@ def _value(e: Elaborator, template: EditTemplate, view: ViewV, here: TensorV, ru
         tensor = read_view(value, view, span, e.ctx)
     else:
         tensor = tensors.as_tensor(value, span)
-    runs.check_fit(tensor, here.type, span, "a code")
+    runs.check_fit(tensor, here.type, span, "code")
     return tensor
 
 

@@ -179,20 +179,32 @@ def _import(con: duckdb.DuckDBPyConnection, run: Found) -> None:
         for part in stage["parts"]:
             files.setdefault(part["table"], []).append(str(run.folder / "parts" / part["file"]))
             expected[part["table"]] = expected.get(part["table"], 0) + part["rows"]
-    for part_table, paths in files.items():
+    for part_table, paths in sorted(files.items(), key=lambda f: f[0] != "reports"):  # these have the numbers
         if part_table not in PART_TABLES:
             raise ValueError(f"it has a part for an unknown table `{part_table}`")
         table = table_of(part_table)
         if table == MEASURED:
             _widen(con, paths)
         con.execute(
-            f"INSERT INTO {table} BY NAME SELECT {run_id} AS run_id, * FROM {_PARTS}",
+            f"INSERT INTO {table} BY NAME {_numbered(table, run_id)}",
             {"files": paths},
         )
         got = con.execute(f"SELECT count(*) FROM {table} WHERE run_id = {run_id}").fetchone()
         if got is None or got[0] != expected[part_table]:
             says = f"{got and got[0]} rows where its manifest says {expected[part_table]}"
             raise ValueError(f"`{part_table}` has {says}")
+
+
+def _numbered(table: str, run_id: int) -> str:
+    """Parts with the run's number, and that of the report where the table has it."""
+    if table == MEASURED:
+        of_run = f"(SELECT report_id, experiment, report FROM reports WHERE run_id = {run_id})"
+        rows = f"{_PARTS} p JOIN {of_run} r USING (experiment, report)"
+        return f"SELECT {run_id} AS run_id, r.report_id, p.* FROM {rows}"
+    if table == "reports":
+        next_ = "((SELECT coalesce(max(report_id), 0) FROM reports) + row_number() OVER ())::INTEGER"
+        return f"SELECT {run_id} AS run_id, {next_} AS report_id, * FROM {_PARTS}"
+    return f"SELECT {run_id} AS run_id, * FROM {_PARTS}"
 
 
 def _widen(con: duckdb.DuckDBPyConnection, paths: list[str]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 AXES: dict[str, str] = {
     **dict.fromkeys(("layer", "head", "pos", "example", "batch", "feature", "neuron"), "BIGINT"),
@@ -152,6 +152,8 @@ MANIFEST_TABLES: dict[str, dict[str, str]] = {
     },
 }
 
+NUMBERED = ("reports", "measured")
+"""Tables with a `report_id`: a number for each report of each run, by which rows are found and joined."""
 DEFAULTS = {("checks", "kind"): "expect"}
 """What stands where a part was written before there was the column."""
 
@@ -215,7 +217,8 @@ def ddl() -> list[str]:
         run_id = "INTEGER PRIMARY KEY" if name == "runs" else "INTEGER"
         if name == "measurements":
             columns = {c: columns[c] for c in MEASURED_ALWAYS}
-        statements.append(create_table(table_of(name), {"run_id": run_id, **columns}))
+        number = {"report_id": "INTEGER"} if table_of(name) in NUMBERED else {}
+        statements.append(create_table(table_of(name), {"run_id": run_id, **number, **columns}))
     statements.append(create_table("meta", {"key": "VARCHAR", "value": "VARCHAR"}))
     statements.append(f"INSERT INTO meta VALUES ('schema_version', '{SCHEMA_VERSION}')")
     return statements

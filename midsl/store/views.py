@@ -60,17 +60,21 @@ def _keywords() -> set[str]:
 
 def _shared() -> list[str]:
     axes = ", ".join(f"m.{quote(a)}" for a in AXES)
+    told = "c.run_id, c.run_uuid, c.spec, c.params, c.experiment, c.report, c.unit"
     completed = ", ".join(f"'{s}'" for s in COMPLETED)
     return [
-        "CREATE OR REPLACE VIEW results AS SELECT r.run_id, r.run_uuid, r.spec_name AS spec, r.params, "
-        f"m.experiment, m.report, p.unit, {axes}, m.value, m.n, m.se, m.extra "
-        "FROM measurements m JOIN runs r USING (run_id) JOIN reports p USING (run_id, experiment, report) "
-        f"WHERE r.status IN ({completed})",
+        "CREATE OR REPLACE VIEW completed AS SELECT p.report_id, r.run_id, r.run_uuid, r.spec_name AS spec, "
+        "r.params, p.experiment, p.report, p.unit "
+        f"FROM runs r JOIN reports p USING (run_id) WHERE r.status IN ({completed})",
+        f"CREATE OR REPLACE VIEW results AS SELECT {told}, {axes}, m.value, m.n, m.se, m.extra "
+        "FROM measurements m JOIN completed c USING (report_id)",
         "CREATE OR REPLACE VIEW latest_runs AS SELECT r.spec_name AS spec, p.experiment, "
         "max_by(r.run_id, row(r.finished_at, r.run_uuid)) AS run_id "
         f"FROM runs r JOIN reports p USING (run_id) WHERE r.status IN ({completed}) GROUP BY ALL",
-        "CREATE OR REPLACE VIEW latest_results AS SELECT results.* "
-        "FROM results JOIN latest_runs USING (run_id, spec, experiment)",
+        # One join of the rows, by number; all else is joined before, where it is small.
+        f"CREATE OR REPLACE VIEW latest_results AS SELECT {told}, {axes}, m.value, m.n, m.se, m.extra "
+        "FROM measurements m JOIN (SELECT c.* FROM completed c JOIN latest_runs "
+        "USING (run_id, spec, experiment)) c USING (report_id)",
     ]
 
 
@@ -81,7 +85,8 @@ def _measurements(con: duckdb.DuckDBPyConnection) -> str:
         quote(c) if c in held else f"NULL::{kind} AS {quote(c)}"
         for c, kind in PART_TABLES["measurements"].items()
     ]
-    return f"CREATE OR REPLACE VIEW measurements AS SELECT run_id, {', '.join(picked)} FROM {MEASURED}"
+    columns = ", ".join(["run_id", *picked, "report_id"])
+    return f"CREATE OR REPLACE VIEW measurements AS SELECT {columns} FROM {MEASURED}"
 
 
 def columns_of(con: duckdb.DuckDBPyConnection, table: str) -> set[str]:
@@ -103,16 +108,18 @@ def make_views(con: duckdb.DuckDBPyConnection) -> None:
     for statement in (_measurements(con), *_shared()):
         con.execute(statement)
     reports = con.execute(
-        "SELECT l.spec, p.experiment, p.report, p.keys, p.run_id "
+        "SELECT l.spec, p.experiment, p.report, p.keys, p.run_id, p.report_id "
         "FROM latest_runs l JOIN reports p USING (run_id, experiment) JOIN runs r USING (run_id) "
         "ORDER BY r.finished_at, r.run_uuid"  # so that the latest of all specs gets the short name
     ).fetchall()
     short: dict[str, int] = {}
-    for _, experiment, _, _, run in reports:
+    for _, experiment, _, _, run, _ in reports:
         short[experiment.casefold()] = run
-    views = [(spec, x, r, _select(x, r, json.loads(keys), run), run) for spec, x, r, keys, run in reports]
+    views = [
+        (spec, x, r, _select(json.loads(keys), number), run) for spec, x, r, keys, run, number in reports
+    ]
     tables: dict[tuple[str, str, str, int], list[tuple[str, str]]] = {}
-    for spec, experiment, report, keys, run in reports:
+    for spec, experiment, report, keys, run, _ in reports:
         table, is_column, _ = report.partition(".")
         if is_column:
             tables.setdefault((spec, experiment, table, run), []).append((report, keys))
@@ -152,10 +159,7 @@ def _wide(experiment: str, columns: list[tuple[str, str]], run: int) -> str:
     return f"SELECT {', '.join(picked)} FROM ({rows}) AS m GROUP BY ALL ORDER BY min(m.came)"
 
 
-def _select(experiment: str, report: str, keys: list[dict[str, str]], run: int) -> str:
+def _select(keys: list[dict[str, str]], number: int) -> str:
     picked = [f"{key_in_sql(key, 'm')} AS {quote(key['name'])}" for key in keys]
     picked += [f"m.{name}" for name in VALUE_COLUMNS]
-    return (
-        f"SELECT {', '.join(picked)} FROM main.measurements AS m WHERE m.run_id = {run} "
-        f"AND m.experiment = {literal(experiment)} AND m.report = {literal(report)}"
-    )
+    return f"SELECT {', '.join(picked)} FROM main.measurements AS m WHERE m.report_id = {number}"

@@ -11,8 +11,8 @@ import torch
 
 from midsl.ir import nodes as ir
 from midsl.plan import fits, fitstream
-from midsl.plan.build import fits_of
 from midsl.plan.driver import Compiled, compile_spec
+from midsl.plan.loads import fits_of
 from tests.examples.common import midsl
 from tests.fit.common import refused, reports, tables, write
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from midsl.graph.export import ExportFailed, export_graph
+from midsl.graph.export import TIED, ExportFailed, export_graph
 from midsl.graph.sites import build_model_graph
 from tests.graph.families import ALL, ALL_LIFTED, empty, graph, model, rows, run, tiny
 
@@ -49,7 +49,8 @@ def test_a_tied_table_has_a_node_for_each_use() -> None:
     head = mg.parts.head
     assert isinstance(tokens, torch.fx.Node) and head is not None
     assert tokens is not head.projection.weight
-    assert tokens.target == head.projection.weight.target
+    assert mg.gm.meta[TIED] == {tokens.target: head.projection.weight.target}
+    assert mg.gm.get_parameter(str(tokens.target)) is mg.gm.get_parameter(str(head.projection.weight.target))
 
 
 class InPlace(nn.Module):

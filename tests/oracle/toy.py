@@ -6,6 +6,7 @@ stream. Everything is float64 and written with plain loops, so that tests can re
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -92,6 +93,12 @@ class Toy:
 
     def weight(self, name: str, layer: int | None) -> Tensor:
         return self.W_U if name == "W_U" else self.W[layer or 0]
+
+    def with_weights(self, values: Mapping[Address, Tensor]) -> Toy:
+        other = copy.copy(self)
+        other.W = torch.stack([values.get(("W", i), w) for i, w in enumerate(self.W)])
+        other.W_U = values.get(("W_U", None), self.W_U)
+        return other
 
 
 LENGTHS = [5, 3, 4]
