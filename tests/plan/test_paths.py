@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -50,9 +51,9 @@ def test_five_points_are_one_forward_and_one_pass_back(
     calls: list[int] = []
     grad = torch.autograd.grad
 
-    def counted(*args: object, **kwargs: object) -> object:
+    def counted(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
-        return grad(*args, **kwargs)  # type: ignore[arg-type]
+        return grad(*args, **kwargs)
 
     monkeypatch.setattr(torch.autograd, "grad", counted)
     execution.run(session=session)
