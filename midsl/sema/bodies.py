@@ -12,7 +12,7 @@ from midsl.ir.types import Axis
 from midsl.sema.clauses import Clause, Swept
 from midsl.sema.dependent import Unit, alone, ranked, together, walked
 from midsl.sema.elaborate import Elaborator
-from midsl.sema.kinds import one_behind_the_other
+from midsl.sema.kinds import one_behind_the_other, one_by_one
 from midsl.sema.modules import lazy_binding
 from midsl.sema.scope import Lazy, Scope
 from midsl.sema.sweeps import elaborate_clause, joint_sweep
@@ -90,7 +90,10 @@ class Names:
             found.append(value(self._at(sweep, point, unit.pin(point))))
             if isinstance(found[-1], Poison):
                 raise PoisonError  # what is wrong at one point need not be said of all
-        return side_by_side(found, sweep.axes, sweep, span)
+        if len(sweep.axes) == len(sweep.columns):
+            return side_by_side(found, sweep.axes, sweep, span)
+        kinds = one_by_one(sweep, unit.points)  # so that each keeps its coordinates
+        return one_behind_the_other(found, kinds, sweep, span)
 
     def _at(self, sweep: ir.Sweep, point: Coords, values: Mapping[str, Value]) -> Names:
         """The names of the body where the variables of a sweep stand for one thing each."""

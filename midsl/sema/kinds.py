@@ -41,6 +41,14 @@ def kind_sweep(
     return ir.Sweep(f"{name} ({label})", tuple(columns), (axis,), domain, type=SWEEP)
 
 
+def one_by_one(sweep: ir.Sweep, points: Sequence[tuple[ir.Scalar, ...]]) -> tuple[OfKind, ...]:
+    """The points of a sweep with several columns along one axis, each as a kind of its own."""
+    return tuple(
+        OfKind(kind_sweep(sweep.name, str(i), sweep.columns, [p]), (), TensorV(ir.Const(i)))
+        for i, p in enumerate(points)
+    )
+
+
 def union_clause(
     name: str, prefix: str, kinds: Sequence[OfKind], columns: Sequence[str], span: Span
 ) -> Clause:
