@@ -52,8 +52,24 @@ def svg(spec: dict[str, Any]) -> str:
     Raises:
         MI0808: vl-convert is not installed.
     """
+    drawn = _needed().vegalite_to_svg(json.dumps(spec | {"config": CONFIG}), allowed_base_urls=[])
+    return _MARK.sub(r'<path aria-label="\1"\2><title>\1</title></path>', drawn)
+
+
+def png(spec: dict[str, Any], scale: float = 2.0) -> bytes:
+    """Return a specification drawn as PNG, dark on white; `scale` is how many dots a point has.
+
+    Raises:
+        MI0808: vl-convert is not installed.
+    """
+    drawn: bytes = _needed().vegalite_to_png(
+        json.dumps(spec | {"background": "white"}), scale=scale, allowed_base_urls=[]
+    )
+    return drawn
+
+
+def _needed() -> ModuleType:
     draws = _converter()
     if draws is None:
         raise fail("MI0808", "drawing needs vl-convert-python", help='pip install "midsl[plot]"')
-    drawn = draws.vegalite_to_svg(json.dumps(spec | {"config": CONFIG}), allowed_base_urls=[])
-    return _MARK.sub(r'<path aria-label="\1"\2><title>\1</title></path>', drawn)
+    return draws

@@ -14,7 +14,7 @@ from rich.console import Console
 from midsl.diagnostics.model import Diagnostic, fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.show.results import PlotOf, render_results, render_views
-from midsl.show.svg import can_draw, svg
+from midsl.show.svg import can_draw, png, svg
 from midsl.show.vega import to_json, vega
 from midsl.store.db import Store
 from midsl.store.rows import CheckRow, ResultTable, Viewed
@@ -67,13 +67,16 @@ class Plot:
         return svg(self.spec)
 
     def save(self, path: Path | str) -> None:
-        """Write it as ``.svg``, or its specification as ``.json``.
+        """Write it as ``.svg`` or ``.png``, or its specification as ``.json``.
 
         Raises:
             MI0808: drawing needs vl-convert.
         """
         path = Path(path)
-        path.write_text(self.svg() if path.suffix == ".svg" else to_json(self.spec), encoding="utf-8")
+        if path.suffix == ".png":
+            path.write_bytes(png(self.spec))
+        else:
+            path.write_text(self.svg() if path.suffix == ".svg" else to_json(self.spec), encoding="utf-8")
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, Any]:
         drawn = {"image/svg+xml": self.svg()} if can_draw() else {}

@@ -56,8 +56,16 @@ def test_plots(here: Path) -> None:
     assert bundle["application/vnd.vegalite.v5+json"]["data"]["values"][0]["layer"] == 0
     as_written.save("plot.json")
     assert "vega-lite" in (here / "plot.json").read_text()
+    pytest.importorskip("vl_convert")
+    as_written.save("plot.svg")
+    assert (here / "plot.svg").read_text().startswith("<svg")
+    as_written.save("plot.png")
+    assert (here / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_binding_is_no_plot(here: Path) -> None:
     with pytest.raises(midsl.MiError):
-        r.plot("base")
+        midsl.run(MORE).plot("base")
 
 
 def test_the_same_diagnostics(here: Path) -> None:
