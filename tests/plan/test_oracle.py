@@ -66,7 +66,7 @@ def agree_on_counts(name: str, subset: str, chunk: int | None) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_pass_subset_agrees(name: str) -> None:
-    """All pairs of (spec, chunk) and of (passes, chunk), each subset of passes on a third of the specs.
+    """All pairs of (spec, chunk) and of (passes, chunk), each subset of passes on a fourth of the specs.
 
     All pairs of (spec, passes), and all triples, are `slow`.
     """
