@@ -37,6 +37,8 @@ experiment e {
   plot bar(effect)
   plot scatter(effect)
   plot line(effect)
+  report flow = graph(effect, from: "a{layer}.h{head}", to: "logits")
+  plot graph(flow)
   expect all(abs(effect) < 10.0), "<no> head & no 'other' matters"
   expect all(effect > 10.0), "never"
 }

@@ -35,7 +35,7 @@ def test_losses_are_a_table_of_the_store(tmp_path: Path) -> None:
     assert steps[0] == 0 and steps[-1] == 449 and len(set(steps)) == len(steps) <= 201
     assert rows[-1][2] < rows[0][2] / 2
     # a run that takes the fit from the cache says the same of it
-    spec.write_text(spec.read_text().replace("report error", "report other"))
+    spec.write_text(spec.read_text().replace("report error", "report one = 1.0\n  report error"))
     assert midsl("run", spec, "--store", tmp_path / "store").exit_code == 0
     assert store.query(asked.replace("run_id = 1", "run_id = 2")).rows == rows
 

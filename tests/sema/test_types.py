@@ -187,9 +187,10 @@ def test_a_parameter_replaces_its_default() -> None:
     assert check_source(source, FileFacts(), {"j": "2.5"}).bag.errors[0].code == "MI0209"
 
 
-def test_reading_a_family_without_some_members_is_refused() -> None:
+def test_a_family_without_some_members_is_read_along_one_axis() -> None:
     taken = "except(z, m.blocks[0].attn.z[head: 0])"
-    assert refused(f"sum(r[{taken}], over: [batch, pos, d_head])").code == "MI0601"
+    refusal = refused(f"sum(r[{taken}], over: [batch, pos, d_head, head])")
+    assert refusal.code == "MI0311" and "site, batch, pos" in refusal.label
 
 
 def test_writes_to_other_members_do_not_overlap() -> None:
