@@ -18,7 +18,7 @@ from midsl.sema.arguments import Args
 from midsl.sema.edges import EdgesV
 from midsl.sema.select import UNKNOWN
 from midsl.sema.tables import columns_of
-from midsl.sema.templates import End, end_of, fields_of, pattern
+from midsl.sema.templates import End, end_of, fields_of, filled, pattern
 from midsl.sema.tensors import apply, as_tensor, const
 from midsl.sema.values import GraphV, RecordV, TensorV, Value
 from midsl.source import Span
@@ -313,7 +313,7 @@ def regroup(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     names = []
     for label in map(str, g.axis.labels):
         match = found.fullmatch(label)
-        names.append(new.format_map(match.groupdict()) if match else label)
+        names.append(filled(new, match.groupdict()) if match else label)
     axis = node_axis(tuple(dict.fromkeys(names)))
     if axis == g.axis:
         raise fail(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -26,6 +26,15 @@ def fields_of(template: str) -> list[str]:
     ['layer', 'head']
     """
     return list(dict.fromkeys(_BRACES.findall(template)))
+
+
+def filled(template: str, values: Mapping[str, str]) -> str:
+    """The template with something in the place of its braces; all else of it is text.
+
+    >>> filled("a{layer}.h{head}{", {"layer": "0", "head": "11"})
+    'a0.h11{'
+    """
+    return _BRACES.sub(lambda m: values[m.group(1)], template)
 
 
 def pattern(template: str) -> re.Pattern[str]:
@@ -134,7 +143,7 @@ def end_of(w: TensorV, template: str, args: Args, param: str) -> End:
         return End(tuple(axes), None)
     names = []
     for at in product(*(range(a.size or 0) for a in axes)):
-        names.append(template.format_map({n: labels[at[i]] for n, i, labels in found if labels is not None}))
+        names.append(filled(template, {n: labels[at[i]] for n, i, labels in found if labels is not None}))
     return End(tuple(axes), tuple(names))
 
 
