@@ -54,7 +54,10 @@ def side_by_side(values: Sequence[Value], axes: Sequence[Axis], sweep: ir.Sweep,
 
 
 def by_field(values: Sequence[Value], join: Callable[[Sequence[Value]], Value]) -> RecordV | None:
-    """Records of tensors, of the same fields, as one record of what is joined; None if they are not."""
+    """Records of tensors, of the same fields along the same axes, as one record of what is joined; else None.
+
+    Features of decompositions that differ by their seeds, say, are other axes at each point.
+    """
     first = values[0]
     if not isinstance(first, RecordV) or not first.fields:
         return None
@@ -62,6 +65,10 @@ def by_field(values: Sequence[Value], join: Callable[[Sequence[Value]], Value]) 
     whole = all(isinstance(f, (TensorV, RecordV)) for v in records for f in v.fields.values())
     if len(records) < len(values) or not whole:
         return None
+    for n in first.fields:
+        tensors = [f for v in records if isinstance(f := v.fields[n], TensorV)]
+        if len({frozenset((a.name, a.owner) for a in t.type.axes) for t in tensors}) > 1:
+            return None
     fields = {n: join([v.fields[n] for v in records]) for n in first.fields}
     return replace(first, fields=fields)
 
