@@ -27,12 +27,13 @@ def with_own(mg: ModelGraph, names: Collection[Name]) -> ModelGraph:
         KeyError: if there is no such weight, it is computed and not stored (a scaled embedding, a bias that
             is left out), or it is a norm's.
     """
+    targets = dict.fromkeys(parameter_of(mg, *name) for name in names)
     tensors = [*mg.gm.named_parameters(remove_duplicate=False), *mg.gm.named_buffers(remove_duplicate=False)]
     memo: dict[int, Any] = {id(mg.gm.graph): mg.gm.graph, **{id(t): t for _, t in tensors}}
     gm = copy.deepcopy(mg.gm, memo)
     assert isinstance(gm, fx.GraphModule)
     own = replace(mg, gm=gm)
-    for target in dict.fromkeys(_target(mg, *name) for name in names):
+    for target in targets:
         owner, _, last = target.rpartition(".")
         stored = walk.attribute(gm, target)
         fresh = nn.Parameter(stored.detach().clone(), requires_grad=False)
@@ -58,7 +59,7 @@ def _stored(mg: ModelGraph, name: str, layer: int | None) -> Tensor | tuple[Tens
     found = _projection(mg, name, layer)
     bias = name.split(".")[-1].startswith("b_")
     if found is None:
-        table = walk.attribute(gm, _target(mg, name, layer))
+        table = walk.attribute(gm, parameter_of(mg, name, layer))
         assert isinstance(table, Tensor)
         return table if name == "W_E" else table[place_table(gm, parts)[1] :]
     one, rows = found
@@ -97,8 +98,12 @@ def _projection(mg: ModelGraph, name: str, layer: int | None) -> tuple[Projectio
     return found.projection, found.rows
 
 
-def _target(mg: ModelGraph, name: str, layer: int | None) -> str:
-    """The parameter that a weight is in."""
+def parameter_of(mg: ModelGraph, name: str, layer: int | None) -> str:
+    """Return the path of the parameter that a weight is in, or a part of.
+
+    Raises:
+        KeyError: as `with_own`.
+    """
     row = next((r for r in weight_rows(mg.parts) if r.name == name), None)
     if row is None or row.per_block != (layer is not None) or name.startswith("ln"):
         raise KeyError(name)

@@ -17,7 +17,7 @@ def of_states(run: ir.Forward) -> bool:
     return any(map(begins, run.edits))
 
 
-def start_of(run: ir.Node) -> ir.Forward | None:
+def step_before(run: ir.Node) -> ir.Forward | None:
     """The step before, of whose output a step of a rollout begins."""
     edits = run.edits if isinstance(run, ir.Forward) else ()
     value = next((e.value for e in edits if begins(e)), None)
@@ -30,7 +30,7 @@ def earlier(run: ir.Node, known: Callable[[ir.Forward], bool]) -> list[ir.Forwar
     Whoever walks down a rollout takes them in this order, so that a long one is no depth of calls.
     """
     found: list[ir.Forward] = []
-    while (before := start_of(run)) is not None and not known(before):
+    while (before := step_before(run)) is not None and not known(before):
         found.append(before)
         run = before
     return found[::-1]

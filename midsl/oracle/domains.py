@@ -106,12 +106,10 @@ class Domains:
             if given is not None and set(map(tuple, given)) != set(held):
                 raise fail("MI0704", "the plan's choice is not where the condition holds", domain.span)
             return held if given is None else given
-        places = dict.fromkeys(c[:outer] for c in known)
-        best = [
-            b
-            for p in places
-            for b in sorted((c for c in known if c[:outer] == p), key=lambda c: (-known[c], c))[: domain.k]
-        ]
+        places: dict[Coords, list[Coords]] = {}
+        for c in known:
+            places.setdefault(c[:outer], []).append(c)
+        best = [b for p in places.values() for b in sorted(p, key=lambda c: (-known[c], c))[: domain.k]]
         if given is None:
             return best
         slack = self.tolerance * max((abs(s) for s in known.values()), default=0.0)

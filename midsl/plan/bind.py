@@ -30,7 +30,7 @@ from midsl.graph.export import ExportFailed
 from midsl.graph.hooks import HookModel, hook_model
 from midsl.graph.info import ModelInfo
 from midsl.graph.rebind import rebind
-from midsl.graph.reweigh import with_own
+from midsl.graph.reweigh import parameter_of, with_own
 from midsl.graph.sites import ModelGraph, build_model_graph
 from midsl.ir import nodes as ir
 from midsl.models.loaded import LoadedModel
@@ -201,7 +201,7 @@ class Binder(Facts):
         graph = self.graph(model.model, lift)
         for w in model.weights:
             try:
-                with_own(graph, [(w.name, w.layer)])
+                parameter_of(graph, w.name, w.layer)
             except KeyError:
                 raise fail(
                     "MI0404",
