@@ -41,19 +41,23 @@ def spec(folder: Path, declared: str, more: str = "") -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_what_is_computed_is_what_the_package_computes(name: str, tmp_path: Path) -> None:
-    case = CASES[name]
-    tensors = case.write(tmp_path / "there", torch.float32)
-    declared = case.declare.format("there")
+def computed(folder: Path, declared: str) -> dict[str, torch.Tensor]:
+    """What a decomposition in a file sees, its codes and what it makes of them: [12, ..] each."""
     more = f"""experiment e {{
       let r = run m on d
       report seen = mean(r[{READS[declared[-2:]]}], over: batch)
       report code = mean(r[s.code], over: batch)
       report back = mean(s.decode(r[s.code]), over: batch)
     }}"""
-    found = tables(compile_spec(spec(tmp_path, declared, more)))  # one row, so that its mean is itself
-    got = {n: torch.from_numpy(t.value).float().reshape(12, -1) for n, t in found.items()}
+    found = tables(compile_spec(spec(folder, declared, more)))  # one row, so that its mean is itself
+    return {n: torch.from_numpy(t.value).float().reshape(12, -1) for n, t in found.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_computed_is_what_the_package_computes(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    tensors, declared = case.write(tmp_path / "there", torch.float32), case.declare.format("there")
+    got = computed(tmp_path, declared)
     x = got["seen"].reshape(12, 2, 6) if "h)" in declared else got["seen"]
     code = case.encode(tensors, x)
     assert torch.allclose(got["code"], code, atol=2e-5)

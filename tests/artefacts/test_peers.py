@@ -13,10 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from midsl.plan.driver import compile_spec
 from tests.artefacts.common import CASES, Case
-from tests.artefacts.test_files import READS, spec
-from tests.fit.common import tables
+from tests.artefacts.test_files import computed
 
 SAE_LENS = [n for n in CASES if n.startswith("SAELens") and "before 6" not in n and "heads" not in n]
 DICTIONARY_LEARNING = [n for n in CASES if n.startswith("dictionary_learning")]
@@ -26,18 +24,8 @@ SPARSIFY = [n for n in CASES if n.startswith("sparsify")]
 def ours(case: Case, folder: Path) -> tuple[Tensor, Tensor, Tensor]:
     """What the site holds, the code and what is written for it, one row of each position."""
     case.write(folder / "there", torch.float32)
-    declared = case.declare.format("there")
-    more = f"""experiment e {{
-      let r = run m on d
-      report seen = mean(r[{READS[declared[-2:]]}], over: batch)
-      report code = mean(r[s.code], over: batch)
-      report back = mean(s.decode(r[s.code]), over: batch)
-    }}"""
-    found = tables(compile_spec(spec(folder, declared, more)))
-    seen, code, back = (
-        torch.from_numpy(found[n].value).float().reshape(12, -1) for n in ("seen", "code", "back")
-    )
-    return seen, code, back
+    found = computed(folder, case.declare.format("there"))
+    return found["seen"], found["code"], found["back"]
 
 
 def peer(name: str) -> Any:
