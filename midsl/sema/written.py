@@ -83,6 +83,8 @@ def check(value: Value, t: ast.Type, s: Signature) -> Value:
     if t.name in _CLASSES:
         if isinstance(value, RolloutV) and s.is_open:
             s.lifted.append(value.axis)  # of each of its runs there is a result
+        if isinstance(value, RecordV) and s.is_open:
+            s.lifted += _axes_in(value)  # `Record` names no axis, so what is made of it has them all
         return _of_kind(value, _CLASSES[t.name])
     if t.name in _CHECKS:
         return _CHECKS[t.name](value, t, s)
@@ -304,6 +306,13 @@ def _brought(scope: Scope) -> list[Axis]:
     """The axes of the arguments of a call."""
     found = [a for v in scope.names.values() if isinstance(v, TensorV) for a in v.type.axes]
     return found + [v.axis for v in scope.names.values() if isinstance(v, RolloutV)]
+
+
+def _axes_in(record: RecordV) -> list[Axis]:
+    """The axes of all tensors of a record."""
+    fields = record.fields.values()
+    nested = [a for f in fields if isinstance(f, RecordV) for a in _axes_in(f)]
+    return [a for f in fields if isinstance(f, TensorV) for a in f.type.axes] + nested
 
 
 def instead(before: str, value: Value, otherwise: str) -> str:

@@ -110,13 +110,14 @@ def test_spec_1_as_written_on_random_weights(tmp_path: Path) -> None:
     random = f'models.hf_random("gpt2", {config}, seed: 0, tokenizer: "{GPT2_BPE}")'
     spec = changed(CORPUS / "head_patching.mi", tmp_path, 'models.hf("openai-community/gpt2")', random)
     store = tmp_path / "store"
-    done = midsl("run", spec, "-p", "n=4", "--store", store)
+    given = ("-p", "n=4", "--allow", GPT2_BPE)
+    done = midsl("run", spec, *given, "--store", store)
     assert done.exit_code in (0, 3), done.output  # whether a random model's gap is above 0 is chance
     checks = ask(store, "SELECT text, passed FROM checks")
     assert [c["text"] for c in checks] == ["gap > 0"]
     assert done.exit_code == (0 if checks[0]["passed"] else 3)
     assert ask(store, "SELECT count(*) AS rows FROM head_patching.effect") == [{"rows": 8}]
-    verified(spec, "-p", "n=4")
+    verified(spec, *given)
 
 
 @needs_bpe

@@ -13,6 +13,7 @@ import pytest
 from midsl.plan.driver import Execution, compile_spec
 from midsl.plan.explain import explain
 from midsl.plan.verify import verify
+from midsl.reach import trusting
 from tests.real.common import DATA, needs
 
 STORIES, MAKEMORE = DATA / "stories260k", DATA / "induction_makemore"
@@ -62,7 +63,7 @@ def test_sweeps_agree_with_the_oracle_and_cost_less(model: str, tmp_path: Path) 
     spec = tmp_path / f"{model}.mi"
     bodies = "".join(BODY.format(name=n, site=s) for n, s in SWEEPS.items())
     spec.write_text(HEAD.format(model=MODELS[model]) + bodies)
-    compiled = compile_spec(spec)
+    compiled = compile_spec(spec, trust=trusting(False, [DATA]))
     said = explain(compiled)
     assert said.naive.flops > LEAST_WIN[model] * said.optimised.flops
     execution = Execution(compiled)
@@ -91,7 +92,7 @@ def test_silent_features_of_a_dictionary_cost_nothing(model: str, tmp_path: Path
     text = text.replace("import std.models", "from std.decomp import topk_sae\nimport std.models", 1)
     text += "decomposition sae = topk_sae(at: m.blocks[1].resid_pre, d_sae: 96, k: 4)\n"
     spec.write_text(text + FEATURES)
-    compiled = compile_spec(spec)
+    compiled = compile_spec(spec, trust=trusting(False, [DATA]))
     said = explain(compiled)
     execution = Execution(compiled)
     execution.run()
