@@ -26,13 +26,15 @@ class Paper:
     Attributes:
         broken: what of its text is replaced and by what, so that the method does not do what it should.
         fails: the experiment and how its claim begins that must notice.
-        golden: values at seed 20 by query, to 3 digits.
+        golden: values at seed 20 by query.
+        rel: how far these may be off, as a share; more where a whole model is trained.
         fast: whether all of that is done in CI proper.
     """
 
     broken: tuple[str, str]
     fails: tuple[str, str]
     golden: dict[str, float] = field(default_factory=dict)
+    rel: float = 2e-3
     fast: bool = True
 
 
@@ -68,6 +70,19 @@ PAPERS = {
             "SELECT value FROM found.l1_gram": 0.06343,
         },
     ),
+    "41_attention_sae": Paper(
+        ("told(r, sae, code)", "told(r, sae, shuffle(code, seed: 1))"),
+        ("sources", "source >= 0.6"),
+        {
+            "SELECT value FROM quality.on": 9.404,
+            "SELECT value FROM quality.recovered": 0.9998,
+            "SELECT value FROM quality.fvu": 0.2192,
+            "SELECT value FROM sources.source": 1.0,
+            "SELECT value FROM causes.takes": 2.587,
+        },
+        rel=0.03,
+        fast=False,
+    ),
 }
 
 
@@ -101,7 +116,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_its_numbers(name: str, ran: Any) -> None:
     store = ran(name)
     found = {query: ask(store, query)[0]["value"] for query in PAPERS[name].golden}
-    assert found == pytest.approx(PAPERS[name].golden, rel=2e-3, abs=1e-6)
+    assert found == pytest.approx(PAPERS[name].golden, rel=PAPERS[name].rel, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", cases(fast=True))
