@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,18 @@ def test_its_two_commands_set_everything_up(tmp_path: Path) -> None:
     assert pattern
     found = [line for line in README.splitlines() if re.search(pattern.group(1), line)]
     assert found == [second]
+
+
+@pytest.mark.slow
+def test_its_first_command_runs_from_a_clean_clone(tmp_path: Path) -> None:
+    """As it is printed, in a copy of what is committed; the second is what `.ci/run` runs."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
+    alone = {n: v for n, v in os.environ.items() if n not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    alone["MIDSL_CACHE_DIR"] = str(tmp_path / "cache")
+    done = subprocess.run(["bash", "-c", SHELL[0]], cwd=clone, env=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"(\d+) of \1 expects hold", done.stdout)
 
 
 def test_its_commands_are_those_there_are() -> None:
