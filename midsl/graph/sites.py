@@ -123,8 +123,10 @@ class ModelGraph:
         return find_segments(self.parts)
 
 
-def build_model_graph(loaded: Loaded, *, lift: bool = False) -> ModelGraph:
+def build_model_graph(loaded: Loaded, *, lift: bool = False, known: ModelInfo | None = None) -> ModelGraph:
     """Export a model and find its sites; with `lift` in float64 throughout.
+
+    `known`: what an earlier export found of the same architecture, so that it need not be tried again.
 
     Raises:
         ExportFailed: if the model cannot become a graph, or the graph's logits are not the model's.
@@ -143,7 +145,7 @@ def build_model_graph(loaded: Loaded, *, lift: bool = False) -> ModelGraph:
     info, sites = describe(loaded, gm, parts)
     placed = {site: SiteNode(p.node.name, p.layout) for site, p in sites.items()}
     mg = ModelGraph(info, gm, placed, _unembed(parts), blocks, parts)
-    mg.info = _tried(mg)
+    mg.info = _tried(mg, known)
     return mg
 
 
@@ -204,10 +206,14 @@ def _unembed(parts: Parts) -> Unembed | None:
     )
 
 
-def _tried(mg: ModelGraph) -> ModelInfo:
+def _tried(mg: ModelGraph, known: ModelInfo | None) -> ModelInfo:
     """Try to write each expansion once; what cannot be rewritten gets its reason into the table."""
     rows = []
     for row in mg.info.sites:
+        before = known.site(row.name) if known is not None else None
+        if before is not None and replace(before, readable=True, writable=True, why="") == row:
+            rows.append(before)
+            continue
         if row.kind == "expansion" and row.writable:
             layer = (row.layers[0] if row.layers else 0) if row.per_block else None
             reason = _refusal(mg, (row.name, layer), write=True)

@@ -29,7 +29,7 @@ from midsl.graph.cache import load_info, save_info
 from midsl.graph.export import ExportFailed
 from midsl.graph.hooks import HookModel, hook_model
 from midsl.graph.info import ModelInfo
-from midsl.graph.rebind import rebind
+from midsl.graph.rebind import keep, kept, rebind
 from midsl.graph.reweigh import parameter_of, with_own
 from midsl.graph.sites import ModelGraph, build_model_graph
 from midsl.ir import nodes as ir
@@ -51,7 +51,7 @@ class Binder(Facts):
     bag: Bag = field(default_factory=Bag)
     models: dict[str, LoadedModel] = field(default_factory=dict)
     graphs: dict[tuple[str, bool], ModelGraph] = field(default_factory=dict)
-    exported: dict[str, ModelGraph] = field(default_factory=dict)
+    exported: dict[tuple[str, bool], ModelGraph] = field(default_factory=dict)
     infos: dict[str, ModelInfo] = field(default_factory=dict)
     datasets: dict[str, Dataset] = field(default_factory=dict)
     hooked: dict[str, HookModel] = field(default_factory=dict)
@@ -189,12 +189,22 @@ class Binder(Facts):
         if key not in self.graphs and isinstance(model, ir.Reweighted):
             self.graphs[key] = self._reweighted(model, lift)
         if key not in self.graphs:
-            loaded = self.loaded(model)
-            twin = self.exported.get(loaded.key) if not lift else None
-            self.graphs[key] = rebind(twin, loaded) if twin else build_model_graph(loaded, lift=lift)
-            if not lift:
-                self.exported.setdefault(loaded.key, self.graphs[key])
+            self.graphs[key] = self._exported(model, lift)
         return self.graphs[key]
+
+    def _exported(self, model: ir.Node, lift: bool) -> ModelGraph:
+        """The graph of a model: that of its architecture, once that is known, with the model's weights."""
+        loaded = self.loaded(model)
+        start = ir.start_of(model)
+        mine = isinstance(start, ir.Model) and start.ref.startswith("bind:")  # somebody may have changed it
+        twin = self.exported.get((loaded.key, lift)) or (None if mine else kept(loaded.key, lift))
+        if twin is not None:
+            return rebind(twin, loaded, lift)
+        made = build_model_graph(loaded, lift=lift, known=None if mine else load_info(loaded.key))
+        self.exported[loaded.key, lift] = made
+        if not mine:
+            keep(made, lift)
+        return made
 
     def _reweighted(self, model: ir.Reweighted, lift: bool) -> ModelGraph:
         """The graph of a model with room for weights of its own, which a step of the plan puts there."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import midsl
+from midsl.graph.rebind import forget
 from midsl.graph.sites import build_model_graph
 from midsl.models.toy import toy
 from midsl.plan import bind
@@ -164,6 +165,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
     import midsl.models.toy as module
 
+    forget()
     monkeypatch.setattr(module, "toy", count("loaded", toy))
     monkeypatch.setattr(bind, "build_model_graph", count("exported", build_model_graph))
     return counts
