@@ -87,9 +87,11 @@ class TinyConfig:
         object.__setattr__(self, name, value)
 
     def _check_fit(self) -> None:
-        for name in ("layers", "heads", "kv_heads", "d_model", "d_head", "vocab", "ctx"):
+        for name in ("layers", "heads", "kv_heads", "d_model", "d_head", "vocab"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.ctx < 2:
+            raise ValueError("ctx must be at least 2: rows have a token to read and one to predict")
         if self.layers > 10_000:  # each layer is a member of every family: checking walks them
             raise ValueError(f"layers must be at most 10_000, not {self.layers}")
         if self.d_mlp < 0:

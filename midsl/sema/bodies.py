@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from midsl.diagnostics.model import MiError, fail
@@ -65,7 +65,12 @@ class Names:
         try:
             return self.e.eval(node, self.scope)
         except Unroll as err:
-            return self.each(err, lambda n: n.value(node), node.span)
+            inner = _of_all_points(node)
+            if inner is None:
+                return self.each(err, lambda n: n.value(node), node.span)
+            held = {f"@{i}": self.value(x) for i, x in enumerate(inner)}
+            names = [ast.Name(n, span=x.span) for n, x in zip(held, inner, strict=True)]
+            return self.e.eval(_with_parts(node, names), self.scope.child(held))
 
     def each(self, asked: Unroll, value: Callable[[Names], Value], span: Span) -> Value:
         """A value at each point of a sweep, side by side."""
@@ -299,6 +304,30 @@ class SweptDraws:
         if self._apart is None:
             self._apart = self.apart()
         return self._apart.value(node)
+
+
+def _of_all_points(node: ast.Expr) -> tuple[ast.Expr, ...] | None:
+    """What a claim over a whole sweep is made of: of its points together, not of one after the other."""
+    match node:
+        case ast.Call(ast.Name("all" | "any"), (ast.Arg(None, of), *_)):
+            return (of,)
+        case ast.Binary("and" | "or", left, right):
+            return left, right
+        case ast.Unary("not", operand):
+            return (operand,)
+    return None
+
+
+def _with_parts(node: ast.Expr, parts: Sequence[ast.Expr]) -> ast.Expr:
+    """The same claim of other parts."""
+    match node:
+        case ast.Call(_, (first, *more)):
+            return replace(node, args=(replace(first, value=parts[0]), *more))
+        case ast.Binary():
+            return replace(node, left=parts[0], right=parts[1])
+        case ast.Unary():
+            return replace(node, operand=parts[0])
+    raise AssertionError(node)
 
 
 def cannot_unroll(sweep: ir.Sweep, span: Span, why: str = "") -> MiError:

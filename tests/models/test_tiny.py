@@ -136,6 +136,7 @@ def test_attention_scale_and_ties() -> None:
         ({"gated": True}, "needs d_mlp"),
         ({"logits_at": 99}, "not a position below ctx"),
         ({"layers": 0}, "layers must be at least 1"),
+        ({"ctx": 1}, "ctx must be at least 2"),
         ({"heads": "four"}, "heads"),
         ({"d_head": -2}, "d_head must be at least 1"),
     ],
