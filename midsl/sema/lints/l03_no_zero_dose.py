@@ -17,8 +17,8 @@ def find(view: View) -> Iterator[Finding]:
                     continue
                 if not isinstance(node.left, ast.SelfRef):
                     continue
-                for name in ast.walk(node.right):
-                    clause = body.clauses.get(name.id) if isinstance(name, ast.Name) else None
+                for name in _factors(node.right):
+                    clause = body.clauses.get(name.id)
                     doses = clause.source if clause is not None else None
                     if (
                         isinstance(doses, ast.ListExpr)
@@ -31,6 +31,18 @@ def find(view: View) -> Iterator[Finding]:
                             "none of these leaves the run as it was",
                             "add 0.0 and expect that nothing changes there",
                         )
+
+
+def _factors(added: ast.Expr) -> Iterator[ast.Name]:
+    """The names that what is added is computed with; those inside a call choose what it is, not how much."""
+    match added:
+        case ast.Name():
+            yield added
+        case ast.Unary(_, operand):
+            yield from _factors(operand)
+        case ast.Binary(_, left, right):
+            yield from _factors(left)
+            yield from _factors(right)
 
 
 def _numbers(doses: ast.ListExpr) -> bool:
