@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,6 +26,9 @@ from midsl.graph.rules import position_rules
 from midsl.graph.segments import Segment, find_segments
 from midsl.graph.specialise import expand_sites
 from midsl.graph.table import describe
+
+EXPANDED = 32
+"""How many expanded graphs of one model are kept: a search runs one of a few again and again."""
 
 
 class Loaded(Protocol):
@@ -51,6 +55,9 @@ class SiteNode:
 
     node: str
     layout: tuple[str | tuple[str, ...], ...]
+
+
+Expanded = tuple[fx.Graph, dict[Site, SiteNode]]
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,10 @@ class ModelGraph:
     unembed: Unembed | None
     blocks: dict[str, int]
     parts: Parts = field(repr=False)
+    expanded: OrderedDict[tuple[frozenset[Site], frozenset[Site]], Expanded] = field(
+        default_factory=OrderedDict, init=False, repr=False
+    )
+    """The latest graphs that `specialise` made, by sites touched and written: it hands out copies."""
 
     @property
     def fake_mode(self) -> Any:
@@ -163,8 +174,20 @@ def specialise(
     Raises:
         SiteConflict: if a site is not there, or two of them exclude each other.
     """
-    graph, found = expand_sites(mg, touched, writes, switch)
-    return graph, {site: SiteNode(*place) for site, place in found.items()}
+    if switch is not None:  # its rules are part of the graph
+        graph, found = expand_sites(mg, touched, writes, switch)
+        return graph, {site: SiteNode(*place) for site, place in found.items()}
+    key = (frozenset(touched), frozenset(writes))
+    if key not in mg.expanded:
+        graph, found = expand_sites(mg, *key)
+        mg.expanded[key] = graph, {site: SiteNode(*place) for site, place in found.items()}
+        if len(mg.expanded) > EXPANDED:
+            mg.expanded.popitem(last=False)
+    mg.expanded.move_to_end(key)
+    graph, places = mg.expanded[key]
+    copy = fx.Graph()
+    copy.output(copy.graph_copy(graph, {}))
+    return copy, dict(places)
 
 
 def _vocab(forward: nn.Module) -> int:

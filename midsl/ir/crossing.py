@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
 
 _SELF: dict[str, bool] = {}
+_SETTLES: dict[str, bool] = {}
+FEW = 65_536
+"""How many numbers a value may have that is remembered wherever it is used."""
 
 
 def mixes_rows(node: ir.Node) -> bool:
@@ -52,6 +57,18 @@ def has_self(node: ir.Node) -> bool:
         else:
             known = any(has_self(c) for c in node.children)
         _SELF[node.digest] = known
+    return known
+
+
+def settles(node: ir.Node) -> bool:
+    """Whether what is computed has one value for all rows, lanes and edits, and few numbers."""
+    known = _SETTLES.get(node.digest)
+    if known is None:
+        computed = isinstance(node, (ir.Apply, ir.Reduce, ir.Select, ir.Union))
+        sizes = [0 if a.size is None else a.size for a in _axes(node)]
+        few = 0 < math.prod(sizes) <= FEW and not {"batch", "pos", "key_pos"} & {a.name for a in _axes(node)}
+        known = computed and few and not ir.sweeps_of(node) and not has_self(node)
+        _SETTLES[node.digest] = known
     return known
 
 

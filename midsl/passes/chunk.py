@@ -14,6 +14,8 @@ from midsl.ir.program import Program
 from midsl.passes.base import Outcome
 from midsl.sema.facts import Facts
 
+_CROSSES: dict[str, bool] = {}
+
 
 def chunk(program: Program, facts: Facts, outcome: Outcome) -> Program:
     """Count the runs that may be cut; the schedule says that they are."""
@@ -31,4 +33,9 @@ def chunk(program: Program, facts: Facts, outcome: Outcome) -> Program:
 
 def crosses_rows(run: ir.Forward) -> bool:
     """Whether an edit mixes what arrives at a site across rows, so that all of them must run together."""
-    return any(mixes_rows(n) and has_self(n) for e in run.edits for n in ir.walk(e.value))
+    return any(ir.fold(e.value, _CROSSES, _crosses) for e in run.edits)
+
+
+def _crosses(node: ir.Node) -> bool:
+    """Whether a node or one below it goes across the rows of what has `self` in it."""
+    return any(_CROSSES[c.digest] for c in node.children) or (mixes_rows(node) and has_self(node))

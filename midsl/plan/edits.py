@@ -80,6 +80,8 @@ class EditOp:
         # right-hand sides are constants for gradients, `self` included, unless they are what is fitted
         with torch.set_grad_enabled(self.through and torch.is_grad_enabled()):
             value = self.evaluator.eval(edit.value, env, {})
+            if not self.through:  # what is `self` alone was there before
+                value = NT(value.data.detach(), value.axes)
             if self.constant is not None:
                 value = NT(self.constant(value.data), value.axes)
         if self.key[1] is not None and "layer" in value.axes:  # a joint edit: this layer's share

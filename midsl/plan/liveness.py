@@ -17,17 +17,16 @@ def with_frees(steps: list[Step]) -> list[Step]:
     """The steps, with a `FreeStep` wherever kept values have been used for the last time."""
     made: dict[str, tuple[int, ir.Node]] = {}
     last: dict[str, int] = {}
+    seen: set[str] = set()
+    for i in reversed(range(len(steps))):  # whoever comes first from the end is the last to need a value
+        for digest in needed(steps[i], seen):
+            last.setdefault(digest, i)
     for i, step in enumerate(steps):
-        for digest in needed(step):
-            if digest in made:
-                last[digest] = i
         if isinstance(step, RunStep):
-            for node in (*step.outputs, *step.grads):
-                made[node.digest] = (i, node)
-                last[node.digest] = i
+            made.update({node.digest: (i, node) for node in (*step.outputs, *step.grads)})
     gone: dict[int, list[ir.Node]] = {}
-    for digest, i in last.items():
-        gone.setdefault(i, []).append(made[digest][1])
+    for digest, (i, node) in made.items():
+        gone.setdefault(max(i, last.get(digest, i)), []).append(node)
     found: list[Step] = []
     for i, step in enumerate(steps):
         found.append(step)
@@ -36,8 +35,8 @@ def with_frees(steps: list[Step]) -> list[Step]:
     return found
 
 
-def needed(step: Step) -> set[str]:
-    """Digests of what a step reads, stored or not."""
+def needed(step: Step, seen: set[str]) -> list[str]:
+    """Digests of what a step reads, stored or not, without those that are `seen` by now."""
     if isinstance(step, RunStep):
         values = [e.value for e in step.run.edits] + step.outputs + [g.scalar for g in step.grads]
     elif isinstance(step, RollStep):
@@ -51,7 +50,7 @@ def needed(step: Step) -> set[str]:
     also = [c for v in values for c in conditions_of(v)]
     if isinstance(step, RunStep) and step.run.data.where is not None:
         also.append(step.run.data.where)
-    return {d for v in (*values, *also) for d in _read(v, set())}
+    return [d for v in (*values, *also) for d in _read(v, seen)]
 
 
 _CONDITIONS: dict[str, tuple[ir.Node, ...]] = {}
@@ -68,12 +67,14 @@ def conditions_of(node: ir.Node) -> tuple[ir.Node, ...]:
     return ir.fold(node, _CONDITIONS, gather)
 
 
-def _read(node: ir.Node, seen: set[str]) -> Iterator[str]:
-    if node.digest in seen or isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Part)):
-        return
-    seen.add(node.digest)
-    yield node.digest
-    if isinstance(node, (ir.Read, ir.Grad)):  # a read at chosen points is taken of the whole family
-        yield generalise(node)[0].digest
-    for child in node.children:
-        yield from _read(child, seen)
+def _read(root: ir.Node, seen: set[str]) -> Iterator[str]:
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        if node.digest in seen or isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Part)):
+            continue
+        seen.add(node.digest)
+        yield node.digest
+        if isinstance(node, (ir.Read, ir.Grad)):  # a read at chosen points is taken of the whole family
+            yield generalise(node)[0].digest
+        stack.extend(node.children)

@@ -84,7 +84,7 @@ class Session:
         for node in ir.walk(*self.roots):
             if isinstance(node, ir.Sweep) and isinstance(node.domain, ir.Points):
                 domains.points[node.digest] = node.domain.points
-        self.evaluator = Evaluator(self.bound, domains, Rows.of(self.bound, self.roots))
+        self.evaluator = Evaluator(self.bound, domains, Rows.of(self.bound, self.roots), settled={})
         self.sizing = Sizing(self.bound, self.evaluator)
 
     # -- preparing

@@ -19,6 +19,7 @@ from midsl.sema.values import (
     FamilyV,
     FnV,
     LensV,
+    RecordV,
     RunV,
     SiteV,
     TensorV,
@@ -66,7 +67,19 @@ def family_field(e: Elaborator, family: FamilyV, name: str, span: Span) -> Value
     tensors = [i for i in items if isinstance(i, TensorV)]
     if len(tensors) == len(items):
         return stack(tensors, family.axis, span)
+    records = [i for i in items if isinstance(i, RecordV)]
+    if len(records) == len(items):  # parts: tensors along the family, what is the same of all as it is
+        return replace(records[0], fields=_beside(records, family, span))
     return FamilyV(tuple(items), family.axis)
+
+
+def _beside(records: Sequence[RecordV], family: FamilyV, span: Span) -> dict[str, Value]:
+    fields: dict[str, Value] = {}
+    for name, first in records[0].fields.items():
+        each = [r.fields[name] for r in records]
+        tensors = [v for v in each if isinstance(v, TensorV)]
+        fields[name] = stack(tensors, family.axis, span) if len(tensors) == len(each) else first
+    return fields
 
 
 def _mapped(e: Elaborator, family: FamilyV, name: str, node: ast.Call, scope: Scope) -> Value:

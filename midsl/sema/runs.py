@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -299,12 +299,16 @@ def check_writable(target: SiteV, span: Span) -> None:
         )
 
 
-def _own(node: ir.Node):  # type: ignore[no-untyped-def]
-    """The nodes of an expression without those inside other runs' edits."""
-    yield node
-    for child in node.children:
-        if not isinstance(child, (ir.Forward, ir.Sweep)):
-            yield from _own(child)
+def _own(node: ir.Node) -> Iterator[ir.Node]:
+    """The nodes of an expression, each once, without those inside other runs' edits."""
+    seen: set[str] = set()
+    stack = [node]
+    while stack:
+        n = stack.pop()
+        if n.digest not in seen:
+            seen.add(n.digest)
+            yield n
+            stack.extend(c for c in n.children if not isinstance(c, (ir.Forward, ir.Sweep)))
 
 
 def check_fit(value: TensorV, slot: TensorType, span: Span, what: str) -> None:

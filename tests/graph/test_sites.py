@@ -486,6 +486,20 @@ def test_no_dimension_is_flattened_after_specialise() -> None:
     assert all(isinstance(d, str) for p in places.values() for d in p.layout)
 
 
+def test_what_is_touched_again_is_a_copy_of_what_was_made() -> None:
+    mg = graph("tiny_gated")
+    sites: list[Site] = [("attn.pattern", 0), ("attn.q_input", 1)]
+    one, places = specialise(mg, sites, [("attn.q_input", 1)])
+    made = [n.format_node() for n in one.nodes]
+    one.erase_node(next(n for n in reversed(one.nodes) if n.op == "output"))
+    known = len(mg.expanded)
+    two, again = specialise(mg, reversed(sites), [("attn.q_input", 1)])
+    assert [n.format_node() for n in two.nodes] == made and again == places
+    assert len(mg.expanded) == known
+    read, _ = specialise(mg, sites, [])
+    assert [n.format_node() for n in read.nodes] != made, "what is only read hangs at the side"
+
+
 @pytest.mark.slow
 def test_flattened_sites_are_taken_apart_and_written_back() -> None:
     mg = graph("opt")

@@ -66,3 +66,25 @@ def test_ten_thousand_points(tmp_path: Path) -> None:
             break
     assert best < 2.0
     assert best <= 1.5 * 10 * least, f"{best:.2f} s against {least:.2f} s"
+
+
+TWICE = """language mi 1
+import std.models as models
+from std.tasks import random_pairs
+model m = models.toy(layers: 1, heads: 1, d_model: 8, vocab: 16, ctx: 8)
+data d = random_pairs(m.tokenizer, n: 2, length: 4, seed: 0)
+experiment e {
+  let x = iterate((run m on d.clean)[m.embed], fn (x) => x / (1 + x * x), steps: 60)
+  let r = run m on d.corrupt do { m.embed := x }
+  report moved = mean(r.logits[vocab: 0], over: [batch, pos])
+}
+"""
+
+
+def test_an_edit_that_uses_each_step_twice_takes_no_exponential_time(tmp_path: Path) -> None:
+    """2^60 ways lead to the first step: this ends, or it does not."""
+    path = tmp_path / "twice.mi"
+    path.write_text(TWICE)
+    compiled = compile_spec(path)
+    Execution(compiled).run()
+    assert len(compiled.plan.runs) == 2
