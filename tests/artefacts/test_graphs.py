@@ -6,9 +6,11 @@ Files are put together here from what the formats say, field by field, and not b
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import networkx as nx
 import pytest
@@ -230,6 +232,47 @@ def change(format: str, how: Callable[[Any], object]) -> None:
 
 class Config:
     n_layers = 1
+
+
+def packed(path: Path, module: str, **state: object) -> None:
+    """A file as the package writes it (0.5.0): objects of its own classes, which are nowhere here."""
+    pair: Any = NamedTuple("pair", [("token_str", str), ("vocab_idx", int)])
+    target = type("LogitTarget", (pair,), {"__module__": "circuit_tracer.attribution.targets"})
+    made: dict[str, Any] = {
+        "UnifiedConfig": type("UnifiedConfig", (), {"__module__": module}),
+        "LogitTarget": target,
+    }
+    cfg = made["UnifiedConfig"]()
+    vars(cfg).update(n_layers=1, d_model=8, model_name="m", dtype=torch.float32, n_key_value_heads=None)
+    targets = [made["LogitTarget"](t, i) for t, i in (("x", 11), ("y", 12))]
+    paths = [m.split(".") for m in (module, "circuit_tracer.attribution.targets")]
+    names = {".".join(p[: i + 1]) for p in paths for i in range(len(p))}
+    modules = {name: ModuleType(name) for name in names}
+    for kind in made.values():
+        setattr(modules[kind.__module__], kind.__name__, kind)
+    with pytest.MonkeyPatch.context() as patch:  # pickle wants to find the classes that it names
+        for name, there in modules.items():
+            patch.setitem(sys.modules, name, there)
+        torch.save({**raw(), "cfg": cfg, "logit_targets": targets, **state}, path)
+
+
+def test_objects_of_the_package_are_read_without_it(tmp_path: Path) -> None:
+    packed(tmp_path / "g.pt", "circuit_tracer.utils.tl_nnsight_mapping")
+    found = read(tmp_path / "g.pt")
+    assert weights(found) == WEIGHTS["circuit_tracer"]
+    assert found.about["cfg"] == {
+        "n_layers": 1,
+        "d_model": 8,
+        "model_name": "m",
+        "n_key_value_heads": None,
+    }
+    packed(tmp_path / "v.pt", "circuit_tracer.utils.tl_nnsight_mapping", vocab_size=12)
+    with pytest.raises(MiError, match="no logits of the vocabulary"):
+        read(tmp_path / "v.pt")
+    packed(tmp_path / "h.pt", "circuit_tracer.other")
+    with pytest.raises(MiError, match=r"it needs `circuit_tracer\.other\.UnifiedConfig`") as error:
+        read(tmp_path / "h.pt")
+    assert error.value.diagnostics[0].code == "MI0508"
 
 
 CHANGES: list[tuple[str, str, str, Callable[[Any], object]]] = [

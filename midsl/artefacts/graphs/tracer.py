@@ -1,15 +1,18 @@
 """Raw graphs of circuit-tracer, `.pt`: a dense matrix of all features, errors, tokens and logits of a prompt.
 
-Rows of the matrix are targets. Files are loaded with `weights_only=True`; those that hold more than tensors,
-texts and numbers (a configuration as an object) are refused.
+Rows of the matrix are targets. Files are loaded with `weights_only=True`. The package writes two kinds of
+objects, a configuration and what each logit is: both are read into plain holders of this module, so that
+nothing of the file runs, and the package need not be there. A file that names any other class or function is
+refused.
 """
 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,14 +31,37 @@ KEYS = (
 NEEDED = ("input_string", "vocab_size", "scan", "cfg")
 
 
+class Config:
+    """What a configuration says, as attributes."""
+
+
+class Target(NamedTuple):
+    """What a logit is, as the package writes it."""
+
+    token_str: str
+    vocab_idx: int
+
+
+HOLDERS: list[Any] = [
+    (Config, "circuit_tracer.utils.tl_nnsight_mapping.UnifiedConfig"),
+    (Config, "transformer_lens.HookedTransformerConfig.HookedTransformerConfig"),
+    (Config, "transformer_lens.config.HookedTransformerConfig.HookedTransformerConfig"),
+    (Target, "circuit_tracer.attribution.targets.LogitTarget"),
+]
+"""The classes of objects in such files, and what stands for them here."""
+
+
 def read(path: Path) -> GraphFile:
     """The graph of a file. Raises MI0504, MI0508, MI0510, and MI0514 for what is not understood."""
     try:
         check_archive(path)
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        help = "keep `cfg` as a dict of numbers and texts"
-        raise fail("MI0508", f"{path} would run code when loaded", help=help) from None
+        with torch.serialization.safe_globals(HOLDERS):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f": it needs `{named[1]}`" if named else ""
+        help = "load it with its own package, make `cfg` a dict with `n_layers`, and save it again"
+        raise fail("MI0508", f"{path} would run code when loaded{what}", help=help) from None
     except FileNotFoundError:
         raise fail("MI0504", f"there is no {path}", help=WHERE) from None
     except (RuntimeError, EOFError, OSError, KeyError) as error:
@@ -49,11 +75,11 @@ def read(path: Path) -> GraphFile:
 
 
 def _graph(found: Mapping[str, Any], path: Path) -> GraphFile:
-    cfg = found["cfg"]
-    if not isinstance(cfg, dict) or type(cfg.get("n_layers")) is not int:
+    cfg = _plain(found["cfg"])
+    if type(cfg.get("n_layers")) is not int:
         raise not_understood("`cfg` does not tell `n_layers`", path, "a dict that has it")
     tokens = torch.as_tensor(found["input_tokens"]).reshape(-1).tolist()
-    logits = torch.as_tensor(found["logit_targets"]).reshape(-1).tolist()
+    logits = _logits(found["logit_targets"], found["vocab_size"], path)
     chosen = torch.as_tensor(found["selected_features"]).reshape(-1).long()
     features = torch.as_tensor(found["active_features"]).reshape(-1, 3)[chosen].tolist()
     parts = [Part("f", layer, index, pos) for layer, pos, index in features]
@@ -86,8 +112,27 @@ def _graph(found: Mapping[str, Any], path: Path) -> GraphFile:
         src.tolist(),
         dst.tolist(),
         {"weight": matrix[dst, src].tolist(), "kept": [True] * len(src)},
-        {k: found[k] for k in NEEDED},
+        {**{k: found[k] for k in NEEDED}, "cfg": cfg},
     )
+
+
+def _plain(cfg: object) -> dict[str, Any]:
+    """The numbers and texts of a configuration."""
+    known = vars(cfg) if isinstance(cfg, Config) else cfg if isinstance(cfg, dict) else {}
+    return {k: v for k, v in known.items() if isinstance(v, (str, int, float, bool, type(None)))}
+
+
+def _logits(targets: object, vocab: object, path: Path) -> list[int]:
+    """Which token each logit is of: numbers in older files, records of text and number in newer ones."""
+    if not isinstance(targets, list):
+        return torch.as_tensor(targets).reshape(-1).tolist()
+    found = [t.vocab_idx if isinstance(t, Target) else t for t in targets]
+    for t in found:
+        if type(t) is not int:
+            raise not_understood(f"what is the logit {t!r}?", path, "a number of the vocabulary")
+        if isinstance(vocab, int) and t >= vocab:
+            raise not_understood("it has targets that are no logits of the vocabulary", path, "trace tokens")
+    return found
 
 
 def write(graph: GraphFile, path: Path) -> None:
