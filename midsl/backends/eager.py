@@ -136,9 +136,9 @@ _SHAPES: MutableMapping[torch.nn.Module, Shapes] = WeakKeyDictionary()
 class Runner:
     """A graph made ready to run: attributes resolved, last uses known.
 
-    `blocks` maps node names to block indices, for the counts. Nodes after one that calls `marker` have
-    a backward pass (`backwards` of them), which is counted with them: it goes to activations only, never
-    to weights.
+    `blocks` maps node names to block indices, for the counts. Nodes after a leaf have a backward pass
+    (`backwards` of them), which is counted with them: it goes to activations only, never to weights. Or they
+    carry changes along `directions` with them, in plain operations, of which derivatives are known.
 
     With `cones`, nodes that no edit reaches make up the *prefix*: it runs once, whatever the number of
     lanes, and its values are repeated for the lanes where an edited node needs them. Legal because an
@@ -150,13 +150,14 @@ class Runner:
         graph: fx.Graph,
         module: torch.nn.Module,
         blocks: Mapping[str, int],
-        marker: Callable[..., Any] | None = None,
         cones: bool = True,
         backwards: int = 1,
+        directions: int = 0,
     ) -> None:
         self.nodes = list(graph.nodes)
-        self.backwards = backwards
-        self.backward = _after(self.nodes, lambda n: marker is not None and n.target is marker)
+        self.backwards = 0 if directions else backwards
+        self.directions = directions
+        self.differs = _after(self.nodes, lambda n: getattr(n.target, "leaf", False))
         fixed = ("placeholder", "get_attr", "output")
         self.dirty = {n for n in self.nodes if n.op not in fixed}
         if cones:
@@ -164,7 +165,7 @@ class Runner:
         self.blocks = blocks
         self.shapes = Shapes.of(module)
         self.attrs = {n: _fetch(module, str(n.target)) for n in self.nodes if n.op == "get_attr"}
-        self.calls = packed_calls(self.nodes, module, self.attrs)
+        self.calls = {} if directions else packed_calls(self.nodes, module, self.attrs)
         self.follows = followers(self.calls, VIEWS)
         self.batch = _batch_symbol(self.nodes)
         self.clean = [n for n in self.nodes if n not in self.dirty and n.op not in ("get_attr", "output")]
@@ -277,6 +278,7 @@ class Runner:
             if counts is not None:
                 self._count(node, args, out, counts)
                 held[node] = 0 if node.target in VIEWS else _bytes(out)
+                held[node] *= 1 + self.directions if node in self.differs else 1
                 live += held[node]
                 counts.total_bytes += held[node]
                 counts.peak_bytes = max(counts.peak_bytes, live)
@@ -308,8 +310,9 @@ class Runner:
         if rule is None:
             return
         n = rule(args, out)
-        if node in self.backward:  # products of two activations have two backward products
-            n += int(n * _BACKWARD.get(node.target, 1.0)) * self.backwards
+        if node in self.differs:  # products of two activations have two backward products, and two changes
+            there = n * (2 if node.target in _BACKWARD else 1) * self.directions
+            n += int(n * _BACKWARD.get(node.target, 1.0)) * self.backwards + there
         counts.flops += n
         block = self.blocks.get(node.name)
         if block is not None:

@@ -15,7 +15,7 @@ any expression that mentions it has one value per point, and carries the sweep's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from midsl.ir.base import Json as Json
@@ -261,6 +261,37 @@ class Grad(Node):
         swept = {(a.name, a.owner) for s in sweeps_of(self.scalar) for a in s.axes}
         axes = self.scalar.tensor_type.axes
         return tuple(a for a in axes if a.name != "batch" and (a.name, a.owner) not in swept)
+
+    @property
+    def values(self) -> tuple[Node, ...]:
+        """The expressions that it is of."""
+        return (self.scalar,)
+
+
+@dataclass(frozen=True, eq=False)
+class Jvp(Grad):
+    """What a small step along a direction changes: the gradient of each entry of `scalar`, times `along`.
+
+    `along` broadcasts to the site. Axes that it has and the site has not are directions beside each other:
+    one forward pass carries all of them, each with the changes that it makes. The type has the axes of
+    `scalar`, and those.
+    """
+
+    along: Node = field(kw_only=True)
+    seen: Read = field(kw_only=True)
+    """The site as it is read."""
+
+    @property
+    def values(self) -> tuple[Node, ...]:
+        """What changes, and the direction."""
+        return (self.scalar, self.along)
+
+    @property
+    def directions(self) -> tuple[Axis, ...]:
+        """The axes of `along` that are not the site's, nor swept."""
+        taken = {(a.name, a.owner) for a in self.scalar.tensor_type.axes}
+        taken |= {(a.name, a.owner) for s in sweeps_of(self) for a in s.axes}
+        return tuple(a for a in self.tensor_type.axes if (a.name, a.owner) not in taken)
 
 
 @dataclass(frozen=True, eq=False)

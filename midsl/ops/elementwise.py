@@ -7,7 +7,6 @@ the oracle never meets a float32 by accident.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -136,17 +135,8 @@ def step(x: NT, width: float) -> NT:
 
     The straight-through estimator of a threshold: the slope is 1 / width where |x| < width / 2.
     """
-    return NT(_Step.apply(as_float(x.data), width), x.axes)  # type: ignore[no-untyped-call]
-
-
-class _Step(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, width: float) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.width = width
-        return (x > 0).to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        (x,) = ctx.saved_tensors
-        return slope * (x.abs() < ctx.width / 2) / ctx.width, None
+    data = as_float(x.data)
+    ramp = torch.where(data.abs() < width / 2, data, torch.zeros_like(data)) / width
+    return NT(
+        (data > 0).to(data.dtype) + (ramp - ramp.detach()), x.axes
+    )  # the ramp has a slope, and no value

@@ -13,6 +13,8 @@ from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.ops.pullback import pull_back
+from midsl.ops.reduce import reduce
+from midsl.ops.registry import apply_op
 from midsl.oracle.inputs import Taken
 from midsl.oracle.memo import Memo
 from midsl.oracle.sites import Point
@@ -23,6 +25,30 @@ if TYPE_CHECKING:
 
 def gradient(oracle: Oracle, node: ir.Grad, point: Point) -> NT:
     """d scalar / d (value of the site after the edits of the run); axes of the scalar's entries first."""
+    found, sizes, _ = _slopes(oracle, node, point)
+    data = torch.stack([x.data for x in found]).reshape(*sizes.values(), *found[0].data.shape)
+    return NT(data, (*sizes, *found[0].axes))
+
+
+def product(oracle: Oracle, node: ir.Jvp, point: Point) -> NT:
+    """The gradient of each entry of the value, times the direction: summed over the site, or a row of it."""
+    along, seen = oracle.value(node.along, point), node.seen
+    found, sizes, rows = _slopes(oracle, node, point)
+    made = []
+    for slope in found:
+        got = oracle.settle(
+            [(slope, seen.tensor_type), (along, node.along.tensor_type)], ir.sweeps_of(node), point
+        )
+        changed = apply_op("mul", got, {})
+        real = oracle.rows.real(seen.tensor_type, oracle.rows.usable(seen, point))
+        over = [a for a in slope.axes if a not in rows]
+        made.append(reduce("sum", changed, over, real))
+    data = torch.stack([x.data for x in made]).reshape([*sizes.values(), *made[0].data.shape])
+    return NT(data, (*sizes, *made[0].axes))
+
+
+def _slopes(oracle: Oracle, node: ir.Grad, point: Point) -> tuple[list[NT], dict[str, int], list[str]]:
+    """Gradients of the entries, in order; sizes of the axes of entries; axes along which rows do not meet."""
     if oracle.leaf is not None:
         raise fail("MI0601", "not implemented: a gradient of a gradient", node.span)
     place = oracle.place(node.site, node.run, point)
@@ -44,8 +70,7 @@ def gradient(oracle: Oracle, node: ir.Grad, point: Point) -> NT:
             grads = torch.autograd.grad(whole[at], wanted, retain_graph=True, allow_unused=True)
             pairs = zip(place.addresses(), wanted, grads, strict=True)
             found.append(place.read({a: NT(_known(x, g), values[a].axes) for a, x, g in pairs}))
-    data = torch.stack([x.data for x in found]).reshape(*whole.shape, *found[0].data.shape)
-    return NT(data, (*entries, *found[0].axes))
+    return found, dict(zip(entries, whole.shape, strict=True)), rows
 
 
 def _known(x: Tensor, g: Tensor | None) -> Tensor:

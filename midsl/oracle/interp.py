@@ -24,7 +24,7 @@ from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.oracle.across import along_sweep, swept_axis
 from midsl.oracle.domains import Domains, Points, axis_of
-from midsl.oracle.gradients import gradient, pullback
+from midsl.oracle.gradients import gradient, product, pullback
 from midsl.oracle.inputs import Address, Change, Inputs, OracleModel, Taken, Values
 from midsl.oracle.leaves import leaf, literal
 from midsl.oracle.memo import Memo, uses_self
@@ -125,6 +125,8 @@ class Oracle:
                 return leaf(self.inputs, node, point)
             case ir.Read():
                 return self.place(node.site, node.run, point).read(self.run(node.run, point))
+            case ir.Jvp():
+                return product(self, node, point)
             case ir.Grad():
                 return gradient(self, node, point)
             case ir.Pullback():

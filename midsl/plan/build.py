@@ -33,6 +33,7 @@ from midsl.plan.steps import (
     Step,
     WeighStep,
 )
+from midsl.plan.turns import Order, Turn
 from midsl.plan.wide import generalise
 
 
@@ -58,9 +59,8 @@ def _written_out(run: ir.Forward, outputs: list[ir.Node]) -> bool:
 class _Builder:
     program: Program
     schedule: Schedule
-    order: list[ir.Forward] = field(default_factory=list)
+    order: Order = field(default_factory=Order)
     outputs: dict[str, dict[str, ir.Node]] = field(default_factory=dict)
-    grads: dict[str, dict[str, ir.Grad]] = field(default_factory=dict)
     placed: set[str] = field(default_factory=set)
     chosen: dict[str, ir.Sweep] = field(default_factory=dict)
     rolls: dict[str, tuple[int, ir.Rollout]] = field(default_factory=dict)
@@ -99,7 +99,7 @@ class _Builder:
             ends.append((len(self.order), len(self.rolls)))
         if not self.schedule.late:
             ends = [(len(self.order), len(self.rolls))] * len(ends)
-        models = [*(r.model for r in self.order), *(r.model for _, r in self.rolls.values())]
+        models = [*(t.run.model for t in self.order.turns), *(r.model for _, r in self.rolls.values())]
         steps: list[Step] = loads(self.program, models)
         weighed: set[str] = set()
 
@@ -110,7 +110,7 @@ class _Builder:
                 weigh(model.model)
                 steps.append(WeighStep(model, model_name(self.program, model), "its weights are written"))
 
-        bases = Counter(b.digest for r in self.order if (b := base_of(r)) is not None)
+        bases = Counter(b.digest for t in self.order.turns if t.first and (b := base_of(t.run)) is not None)
         pending = dict(self.chosen)
         stages: dict[str, int] = {}  # of a choice, by its sweep
         ready: set[tuple[str, int]] = set()  # runs that others may start from, by stage
@@ -133,19 +133,21 @@ class _Builder:
         done = 0
         for x, (end, wanted) in zip(self.program.experiments, ends, strict=True):
             self._at_once = x.at_once
-            for i, run in enumerate(self.order[done:end], done):
+            for i, turn in enumerate(self.order.turns[done:end], done):
+                run = turn.run
                 roll(i, wanted)
-                for s in ir.sweeps_of(run):
+                ahead = [s for g in turn.ahead for s in ir.sweeps_of(g)]
+                for s in (*ir.sweeps_of(run), *ahead):
                     if s.digest in pending:
                         choose(s.digest)
-                after = [*ir.sweeps_of(run), run.data.data]
+                after = [*ir.sweeps_of(run), *ahead, run.data.data]
                 stage = max(stages.get(n.digest, 0) for n in after)
                 gates = self._gates(run)
                 if gates:  # which rows are run is known once what decides it is there
                     read = sorted({r.digest for g in gates for r in self.direct(g)})
                     stage = stages.setdefault(" ".join(["rows", str(stage), *read]), len(stages) + 1)
                 weigh(run.model)
-                made = self._steps_of(run, stage)
+                made = self._steps_of(turn, stage)
                 base = base_of(run)
                 shared = base is not None and (bool(ir.sweeps_of(run)) or bases[base.digest] > 1)
                 if (
@@ -175,7 +177,7 @@ class _Builder:
     def _let(self, node: ir.Node) -> None:
         """A binding that is still there (pass dce is off, or a sink uses it) is computed."""
         if isinstance(node, ir.Forward):
-            if any(node == r for r in self.order):
+            if node in self.order:
                 return
             name, own = ("output", Axis("d_state")) if of_states(node) else ("logits", Axis("vocab"))
             site = ir.Site(node.model, name, (), type=PlainType("Site"), span=node.span)
@@ -185,9 +187,11 @@ class _Builder:
             node = ir.Read(node, site, type=TensorType(axes=axes), span=node.span)
         self.place(node)
 
-    def _steps_of(self, run: ir.Forward, stage: int) -> list[RunStep]:
-        outputs = list(self.outputs.get(run.digest, {}).values())
-        grads = list(self.grads.get(run.digest, {}).values())
+    def _steps_of(self, turn: Turn, stage: int) -> list[RunStep]:
+        run, grads = turn.run, list(turn.grads.values())
+        outputs = list(self.outputs.get(run.digest, {}).values()) if turn.first else []
+        if not outputs and not grads and self.order.later(turn):
+            return []
         if self.schedule.fuse:
             return [self._step(run, outputs, grads, stage)]
         alone = [self._step(run, [o], [], stage) for o in outputs]
@@ -269,7 +273,7 @@ class _Builder:
             self.ensure(run)
         for s in ir.sweeps_of(node):
             self.choose(s)
-        last = max(self.direct(node), key=self.order.index)
+        last = self.order.last(self.direct(node))
         if self._unready(node, last):
             if isinstance(node, ir.Read):
                 wide, _ = generalise(node)
@@ -299,9 +303,12 @@ class _Builder:
                 self.place(child)
 
     def _place_grad(self, node: ir.Grad) -> None:
-        for run in self.direct(node):
+        for run in sorted(self.direct(node), key=lambda r: r == node.run):
             self.ensure(run)
-        if self._unready(node, node.run):
+        if isinstance(node, ir.Jvp):  # its turn waits for the points
+            for s in ir.sweeps_of(node):
+                self.choose(s)
+        elif self._unready(node, node.run):
             wide, _ = generalise(node)
             assert isinstance(wide, ir.Grad)
             node = wide
@@ -312,8 +319,10 @@ class _Builder:
                 node.span,
                 help="right-hand sides of edits are constants for gradients",
             )
-        self.grads.setdefault(node.run.digest, {})[node.digest] = node
         self._place_others(node.scalar, node.run)
+        if isinstance(node, ir.Jvp):
+            self.place(node.along)
+        self.order.turn_for(node, self.direct(node)).grads[node.digest] = node
 
     def upstream(self, run: ir.Forward) -> set[ir.Forward]:
         """The runs whose values a run's edits use."""
@@ -336,8 +345,7 @@ class _Builder:
             self.choose(s)
         for edit in run.edits:
             self._place_edit(edit.value)
-        if run not in self.order:
-            self.order.append(run)
+        self.order.add(run)
 
     def _place_weights(self, model: ir.Node) -> None:
         if isinstance(model, ir.Reweighted):
@@ -386,7 +394,7 @@ class _Builder:
             if isinstance(node, (ir.Read, ir.Grad)):
                 found[node.run.digest] = node.run
                 if isinstance(node, ir.Grad):
-                    found |= {r.digest: r for r in self.direct(node.scalar)}
+                    found |= {r.digest: r for x in node.values for r in self.direct(x)}
             elif not isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord, ir.Part)):
                 for child in node.children:
                     found |= {r.digest: r for r in self.direct(child)}

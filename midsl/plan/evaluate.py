@@ -23,14 +23,14 @@ from midsl.ops.named import NT
 from midsl.ops.pullback import pull_back
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
+from midsl.plan.bound_points import POINT as POINT
+from midsl.plan.bound_points import at_own_point, points_as_axes
 from midsl.plan.domains import Domains, Table, is_dense
 from midsl.plan.draws import drawn
 from midsl.plan.inputs import Inputs, Rows
 from midsl.plan.places import positions_named
 from midsl.plan.wide import generalise
 from midsl.sema.tensors import stretch
-
-POINT = "@"
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,10 @@ class Evaluator:
             # over points of a sweep that each lane here is one of, or at none of: over all, then each its own
             whole = self.eval(node, replace(env, table=None, lanes=None, base=None, unswept={}), {})
             return self._lift(whole, node, env)
+        if env.table is not None and here and binds(node, env.digests):
+            memo = points_as_axes(node, env, memo, self.domains, self.eval)
         method = getattr(self, "_" + type(node).__name__.lower())
-        found: NT = method(node, env, memo)
-        return found
+        return at_own_point(method(node, env, memo), node, env)
 
     def _stored(self, stored: Stored, env: Env) -> NT:
         value = stored.value
@@ -223,7 +224,7 @@ class Evaluator:
             if node.label is None
             else self.domains.is_at(node.sweep, node.index, node.label)
         )
-        if env.table is not None:
+        if env.table is not None and node.sweep.digest in env.table.index:
             return NT(values[env.table.index[node.sweep.digest]], (POINT,))
         names, sizes = self.domains.grid(node.sweep)
         return NT(values.reshape(sizes), names)
@@ -261,6 +262,9 @@ class Evaluator:
     def _grad(self, node: ir.Grad, env: Env, memo: dict[str, NT]) -> NT:
         return self._generalised(node, env)
 
+    def _jvp(self, node: ir.Jvp, env: Env, memo: dict[str, NT]) -> NT:
+        raise NotKept(f"the plan never pushed a direction at {node.site.name} that it needs")
+
     def _generalised(self, node: ir.Read | ir.Grad, env: Env) -> NT:
         """A read at computed points of a family that was stored whole."""
         wide, coords = generalise(node)
@@ -289,7 +293,7 @@ class Evaluator:
         found: NT | None = None
         for arg in node.args:
             if data <= set(arg.tensor_type.names):
-                mask = self._mask(arg, node.over, env)
+                mask = self.counted(arg, node.over, env)
                 both = found is not None and mask is not None
                 found = apply_op("and", [found, mask], {}) if both else mask or found  # type: ignore[list-item]
         return found
@@ -334,7 +338,7 @@ class Evaluator:
     def _reduce(self, node: ir.Reduce, env: Env, memo: dict[str, NT]) -> NT:
         x = self.eval(node.arg, env, memo)
         names = tuple(a.name for a in node.axes)
-        mask = self._mask(node.arg, names, env)
+        mask = self.counted(node.arg, names, env)
         if node.where is not None:
             where = self.eval(node.where, env, memo)
             mask = where if mask is None else apply_op("and", [where, mask], {})
@@ -366,7 +370,7 @@ class Evaluator:
                 )
         return x.expand(sizes)
 
-    def _mask(self, arg: ir.Node, names: tuple[str, ...], env: Env) -> NT | None:
+    def counted(self, arg: ir.Node, names: tuple[str, ...], env: Env) -> NT | None:
         """Which elements count in a reduction over `names`: real positions, eligible rows."""
         axes = {a.name: a for a in arg.tensor_type.axes}
         masks: list[NT] = []
@@ -441,7 +445,7 @@ def runs_read(node: ir.Node) -> frozenset[str]:
         if isinstance(node, ir.Read):
             known = frozenset({node.run.digest})
         elif isinstance(node, ir.Grad):
-            known = frozenset({node.run.digest}) | runs_read(node.scalar)
+            known = frozenset({node.run.digest}).union(*map(runs_read, node.values))
         elif isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord, ir.Part)):
             known = frozenset()
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from midsl.ops.named import NT
 from midsl.passes.chunk import crosses_rows
 from midsl.plan.capture import Captured
 from midsl.plan.chunk import Piece
+from midsl.plan.directions import push
 from midsl.plan.domains import Table
 from midsl.plan.edits import Chunk
 from midsl.plan.evaluate import POINT, Env, Evaluator, Stored, pointwise
@@ -78,14 +80,23 @@ class Executor:
             done = dict(fired)
             chunk = Chunk(table.rows(piece.lanes), piece.rows, done, piece.lanes)
             spent = []
-            with threads_for(_work(piece, p.length)), torch.set_grad_enabled(bool(step.grads)):
+            with (
+                threads_for(_work(piece, p.length)),
+                torch.set_grad_enabled(bool(step.grads and not step.ahead)),
+            ):
                 if not piece.same_prefix(before):
                     spent.append(Counts())
                     known = ahead if piece.same_rows(before) else None
                     ahead = lowered.prefix(tokens, mask, piece.rows, spent[-1], known)
                 spent.append(Counts())
-                captured = lowered.run(ahead, chunk, spent[-1])
-                for digest, value in self._collect(step, captured, chunk, piece, also):
+                if step.ahead:
+                    found = self._pushed(
+                        step, partial(lowered.run, ahead, chunk, spent[-1]), chunk, piece, p.length
+                    )
+                else:
+                    captured = lowered.run(ahead, chunk, spent[-1])
+                    found = self._collect(step, captured, chunk, piece, also)
+                for digest, value in found:
                     kept[digest].put(value, piece)
             for counts in spent:
                 totals.add_counts(counts, p.blocks, p.length)
@@ -159,6 +170,24 @@ class Executor:
         self, step: RunStep, captured: Captured, chunk: Chunk, piece: Piece, also: list[ir.Read]
     ) -> Iterator[tuple[str, NT]]:
         """The values that a piece leaves, by the digest of their node: "@" first."""
+        scene = self._scene(step, captured, chunk)
+        for node in [*step.outputs, *also]:
+            env, memo = scene(node)
+            yield node.digest, pointwise(self.evaluator.eval(node, env, memo), env)
+        if step.grads:
+            yield from self._gradients(step, captured, chunk, scene, piece.lowered)
+
+    def _pushed(
+        self, step: RunStep, run: Callable[[], Captured], chunk: Chunk, piece: Piece, length: int
+    ) -> Iterator[tuple[str, NT]]:
+        """What directions change in a piece."""
+        assert isinstance(piece.lowered, Lowered), "directions are pushed through a graph"
+        info = self.session.bound.engine(step.run.model).info
+        keys, scene = partial(self.session.keys, info), partial(self._scene, step, chunk=chunk)
+        return push(step.ahead, keys, piece.lowered, chunk.table.size, run, scene, length)
+
+    def _scene(self, step: RunStep, captured: Captured, chunk: Chunk) -> Scene:
+        """Where expressions are evaluated in a chunk: each over the points of its sweeps."""
         memos: dict[tuple[str, ...], tuple[Env, dict[str, NT]]] = {}
         unswept: dict[str, NT] = {}
 
@@ -175,11 +204,7 @@ class Executor:
                 )
             return memos[key]
 
-        for node in [*step.outputs, *also]:
-            env, memo = scene(node)
-            yield node.digest, pointwise(self.evaluator.eval(node, env, memo), env)
-        if step.grads:
-            yield from self._gradients(step, captured, chunk, scene, piece.lowered)
+        return scene
 
     def _gradients(
         self, step: RunStep, captured: Captured, chunk: Chunk, scene: Scene, lowered: Lowered | Hooked | Rowed

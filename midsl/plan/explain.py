@@ -287,7 +287,9 @@ def _run_reason(session: Session, step: RunStep) -> str:
     said += _rows_reason(session, step, p.lowered)
     if p.lowered.projection is not None:
         said.append("only the logits that are read")
-    if step.grads:
+    if step.ahead:
+        said.append(f"{session.sizing.directions(step)} directions over one forward pass")
+    elif step.grads:
         said.append("one backward pass")
     if 0 < step.at_once < len(p.part) and session.together(step):
         said.append(f"more than {step.at_once} rows at once, as {session.together(step)} needs")

@@ -38,7 +38,7 @@ def with_frees(steps: list[Step]) -> list[Step]:
 def needed(step: Step, seen: set[str]) -> list[str]:
     """Digests of what a step reads, stored or not, without those that are `seen` by now."""
     if isinstance(step, RunStep):
-        values = [e.value for e in step.run.edits] + step.outputs + [g.scalar for g in step.grads]
+        values = [e.value for e in step.run.edits] + step.outputs + [v for g in step.grads for v in g.values]
     elif isinstance(step, RollStep):
         values = [e.value for e in step.rollout.edits if isinstance(e, ir.Edit)]
     elif isinstance(step, WeighStep):

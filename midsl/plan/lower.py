@@ -29,8 +29,10 @@ from midsl.plan.domains import Table
 from midsl.plan.edits import Chunk, EditOp
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.keys import Key, axes_of, edits_by_key
+from midsl.plan.leaf import Leaf, Pushed
 from midsl.plan.project import Projection
 
+LEAF = Leaf()
 PROJECTED: Key = ("logits", None)
 Prefix = Mapping[fx.Node, Any]
 
@@ -55,6 +57,8 @@ class Lowered:
     """What the latest chunk captured, as the graph has it: gradients are taken of these tensors."""
     switch: Switch | None = None
     """The backward rules that the graph has, where it has some."""
+    pushed: tuple[Pushed, ...] = ()
+    """Where directions are pushed on."""
 
     def count(self, rows: int, lanes: int, length: int) -> Counts:
         """What a run of `lanes` lanes over `rows` rows of `length` tokens costs, on its own."""
@@ -131,13 +135,15 @@ def lower(
     backwards: int = 1,
     tidy: bool = False,
     switch: Switch | None = None,
+    directions: int = 0,
 ) -> Lowered:
     """Build the graph of one run.
 
     `gradients` are captured keys at which gradients are taken, in `backwards` passes back; `project`
     leaves out the unembedding; `cones` computes only once what no edit can change. `layers` names, by
     edit digest, the layers that the lanes at hand edit, where these are not all; `tidy` puts together
-    what the graph spells out; `switch` has the backward rules of the gradients.
+    what the graph spells out; `switch` has the backward rules of the gradients. Where there are `directions`,
+    these are pushed on from the keys of `gradients`, and no pass back is made.
     """
     writes = edits_by_key(run, mg.info, evaluator.domains)
     if layers is not None:
@@ -163,13 +169,17 @@ def lower(
         op = EditOp(key, site.layout, axes[key], mg.info.sizes, tuple(edits), run, evaluator)
         op.constant = switch.edits() if switch is not None else None
         op.through = op.constant is not None
+        op.constant = Tensor.detach if directions else op.constant
         ops.append(op)
         last[site.node] = _insert_after(graph, node, op)
+    pushed: list[Pushed] = []
     for key in gradients:
         name = nodes[key].node
         node = last.get(name, by_name[name])
-        if node.target is not _require_grad:
-            last[name] = _insert_after(graph, node, _require_grad)
+        if not getattr(node.target, "leaf", False):
+            mark = Pushed(key) if directions else LEAF
+            last[name] = _insert_after(graph, node, mark)
+            pushed += [mark] if isinstance(mark, Pushed) else []
     outputs = [last.get(nodes[k].node, by_name[nodes[k].node]) for k in wanted]
     projection = None
     if project:
@@ -187,7 +197,7 @@ def lower(
     ops = [op for op in ops if op in alive]  # an edit after all that is read is not made
     blocks = {n.name: n.meta["block"] for n in graph.nodes if "block" in n.meta}
     return Lowered(
-        Runner(graph, mg.gm, blocks, _require_grad, cones, backwards),
+        Runner(graph, mg.gm, blocks, cones, backwards, directions),
         tuple(wanted),
         nodes,
         axes,
@@ -198,6 +208,7 @@ def lower(
         evaluator,
         frozenset(n.name for n in mg.gm.graph.nodes),
         switch=switch,
+        pushed=tuple(p for p in pushed if p in alive),
     )
 
 
@@ -223,16 +234,6 @@ def _insert_after(graph: fx.Graph, node: fx.Node, function: object) -> fx.Node:
             new.meta[known] = node.meta[known]
     node.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
     return new
-
-
-def _require_grad(x: Tensor) -> Tensor:
-    """Make a captured value something that gradients are taken with respect to."""
-    if x.is_meta or x.requires_grad:
-        return x
-    return x.detach().requires_grad_(True)
-
-
-_require_grad.per_lane = True  # type: ignore[attr-defined]  # lanes must not share what they differ by
 
 
 def _projection(mg: ModelGraph) -> Projection:

@@ -223,7 +223,7 @@ class Results:
     def _n_of(self, node: ir.Reduce) -> NT:
         """How many rows a reduction over the batch counts."""
         axis = next(a for a in node.axes if a.name == "batch")
-        mask = self.evaluator._mask(node.arg, ("batch",), GRID)
+        mask = self.evaluator.counted(node.arg, ("batch",), GRID)
         total = self._axis_size(axis)
         if mask is None and node.where is None:
             return NT(torch.tensor(total), ())

@@ -129,6 +129,7 @@ class Session:
                 backwards=self.sizing.backwards(step),
                 tidy=step.tidy,
                 switch=Switch.of(*step.grads),
+                directions=self.sizing.directions(step),
             )
 
             def cut(groups: Sequence[Boarding]) -> list[Piece]:
@@ -274,7 +275,7 @@ class Session:
         lanes = self.lane_count(step) if step.stacked else 1
         one, two = lowered.count(1, 1, length).peak_bytes, lowered.count(2, 1, length).peak_bytes
         per_row = max(1, two - one)
-        if step.grads:  # every activation stays until the backward pass
+        if step.grads and not step.ahead:  # every activation stays until the backward pass
             per_row = one = lowered.count(1, 1, length).total_bytes
         budget = Budget(max(0, one - per_row), per_row)
         room = int((self.available - self._kept_bytes(step)) * 0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -79,12 +80,27 @@ class Sizing:
         """Backward passes of a run: one for each entry of a scalar and each point that is no lane."""
         total = 0
         for grad in step.grads:
+            if isinstance(grad, ir.Jvp):
+                continue
             points = 1
             for s in ir.sweeps_of(grad.scalar):
                 points *= 1 if s in step.sweeps else self.points_of(s)
             for axis in grad.entries:
                 points *= axis.size if axis.size is not None else self.axis_size(grad.scalar, axis.name)
             total += points
+        return total
+
+    def directions(self, step: RunStep) -> int:
+        """How many directions are pushed through a run: of all points that are no lanes."""
+        total = 0
+        for node in step.grads:
+            if isinstance(node, ir.Jvp):
+                points = math.prod(self.points_of(s) for s in ir.sweeps_of(node) if s not in step.sweeps)
+                sizes = (
+                    a.size if a.size is not None else self.axis_size(node.along, a.name)
+                    for a in node.directions
+                )
+                total += points * math.prod(sizes)
         return total
 
     def _probe(self, engine: HookModel, read: ir.Read) -> dict[str, int]:

@@ -86,6 +86,11 @@ class RunStep:
     reason: str = ""
 
     @property
+    def ahead(self) -> list[ir.Jvp]:
+        """The derivatives along directions, of which a step has nothing else."""
+        return [g for g in self.grads if isinstance(g, ir.Jvp)]
+
+    @property
     def open(self) -> list[ir.Sweep]:
         """Its sweeps that may have any number of points before a condition has chosen them."""
         return [s for s in self.sweeps if isinstance(s.domain, ir.Top) and s.domain.k is None]

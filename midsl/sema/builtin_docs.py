@@ -88,6 +88,12 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "`through: true`. `rules` are factors taken for constants: "
         '{ attn: "freeze", norm: "freeze_scale", act: "ratio", gate: "half" }.',
     ),
+    "jvp": (
+        "jvp(value: Float[..], at: Site | Float[..], along: Float[..])",
+        "What a small step along a direction changes: the gradient of each entry of a value at a site, times "
+        "the direction. Axes that the direction has and the site has not are directions beside each other; "
+        "all of them go over one forward pass. What edits write is a constant.",
+    ),
     "numbered": (
         "numbered(x: Float, edges: Edges)",
         "A value along a sweep over edges, along the axis `edge` of a set of them, as `edges.number` is.",

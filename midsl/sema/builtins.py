@@ -25,6 +25,7 @@ from midsl.sema.algebra import (
 from midsl.sema.arguments import Args
 from midsl.sema.controls import control
 from midsl.sema.dependent import own_names
+from midsl.sema.directions import jvp
 from midsl.sema.draws import draw_values, shuffle
 from midsl.sema.edgegates import numbered
 from midsl.sema.edges import EdgesV, without
@@ -314,6 +315,7 @@ BUILTINS: dict[str, BuiltinV] = {
         "where": _where,
         "clamp": _clamp,
         "grad": grad,
+        "jvp": jvp,
         "except": _except,
         "top_sites": _top("top_sites"),
         "top_index": _top("top_index"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,11 @@ from midsl.diagnostics.suggest import did_you_mean
 from midsl.graph.info import NO_MLP
 from midsl.ir import nodes as ir
 from midsl.ir.backward import FLAT, NEEDS, RULES
-from midsl.ir.crossing import has_self, mixes_rows
+from midsl.ir.crossing import goes_along, has_self, mixes_rows
 from midsl.ir.types import TensorType
 from midsl.sema.arguments import Args
 from midsl.sema.sites import read
+from midsl.sema.unroll import meaning
 from midsl.sema.values import ConstV, RecordV, RunV, SiteV, TensorV, Value, ViewV
 from midsl.sema.views import read_view, select
 from midsl.source import Span
@@ -30,15 +32,24 @@ def grad(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
     The scalar may have axes; one pass back is made for each of their entries.
     """
     args = Args(e, "grad", node, scope, ("scalar", "at", "rules", "through"))
-    scalar, at, span = args.tensor("scalar"), args.value("at"), args.expr("at").span
+    scalar = args.tensor("scalar")
+    at = place(e, args, scalar)
+    if isinstance(at, TensorV):
+        assert isinstance(at.node, ir.Read)
+        return TensorV(_grad(scalar, at.node.run, at, args).node, at.site)
+    return _at_view(e, scalar, *at, args)
+
+
+def place(e: Elaborator, args: Args, of: TensorV) -> TensorV | tuple[RunV, ViewV]:
+    """What `at:` says: a site as it is read in the run, or a code or an error there."""
+    at, span = args.value("at"), args.expr("at").span
     if isinstance(at, TensorV) and at.seen is not None:
         run, at = at.seen
         assert isinstance(run, RunV)
     elif isinstance(at, TensorV) and isinstance(at.node, ir.Read):
-        made = _grad(scalar, at.node.run, at, args)
-        return TensorV(made.node, at.site)
+        return at
     elif isinstance(at, (SiteV, ViewV)):
-        run = _only_run(e, scalar, span)
+        run = _only_run(e, of, span)
     elif isinstance(at, TensorV) and isinstance(at.node, ir.Apply) and at.type.axis("step") is not None:
         raise fail(
             "MI0601",
@@ -53,18 +64,18 @@ def grad(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             "`at:` is a site",
             span,
             label=f"this is a {at.kind}",
-            help="such as `grad(loss, at: m.blocks[0].resid_post)`, or `at: r[site]`",
+            help=f"such as `{args.fn}(loss, at: m.blocks[0].resid_post)`, or `at: r[site]`",
         )
     if isinstance(at, SiteV):
-        seen = read(run, at, span, e.ctx)
-        return TensorV(_grad(scalar, run.node, seen, args).node, seen.site)
+        return read(run, at, span, e.ctx)
     assert isinstance(at, ViewV)
-    return _at_view(e, scalar, run, at, args)
+    return run, at
 
 
 def _only_run(e: Elaborator, scalar: TensorV, span: Span) -> RunV:
     """The one run that a scalar reads itself."""
-    runs = {n.run.digest: n.run for n in _near(scalar.node) if isinstance(n, ir.Read)}
+    memo: dict[str, ir.Node] = {}
+    runs = {meaning(n.run, memo): n.run for n in _near(scalar.node) if isinstance(n, ir.Read)}
     if len(runs) != 1:
         raise fail(
             "MI0505",
@@ -75,6 +86,17 @@ def _only_run(e: Elaborator, scalar: TensorV, span: Span) -> RunV:
         )
     run = next(iter(runs.values()))
     return RunV(run, e.ctx.model(run.model), e.ctx.parts[run.data.digest])
+
+
+def in_run(x: TensorV, run: ir.Forward) -> TensorV:
+    """A value with the very run in the place of what is the same run, written or worked out a second time."""
+    memo: dict[str, ir.Node] = {}
+    there = meaning(run, memo)
+
+    def same(n: ir.Node) -> ir.Node:
+        return run if isinstance(n, ir.Forward) and n != run and meaning(n, memo) == there else n
+
+    return replace(x, node=ir.rewrite(x.node, same))
 
 
 def _near(node: ir.Node) -> list[ir.Node]:
@@ -94,7 +116,28 @@ def _grad(scalar: TensorV, run: ir.Forward, at: TensorV, args: Args) -> TensorV:
     """The gradient at a site that was read."""
     assert isinstance(at.node, ir.Read)
     span = args.expr("scalar").span
+    scalar = in_run(scalar, run)
     _check_axes(scalar, run, at, span)
+    check_smooth(scalar, run, span)
+    rules, through = _rules(args, run), _through(args)
+    axes = tuple(dict.fromkeys([*scalar.type.axes, *at.type.axes]))
+    t = TensorType(axes=axes)
+    return TensorV(ir.Grad(scalar.node, run, at.node.site, rules, through, type=t, span=args.node.span))
+
+
+def check_smooth(scalar: TensorV, run: ir.Forward, span: Span) -> None:
+    """What a derivative is taken of depends on the run, and not in steps alone (MI0325).
+
+    Python has no derivatives that are known, and neither have derivatives (MI0601).
+    """
+    near = _near(scalar.node)
+    if any(isinstance(n, ir.Grad) for n in near):
+        raise fail(
+            "MI0601",
+            "not implemented: a gradient of a gradient",
+            span,
+            help="report the first gradient, or take a difference of two",
+        )
     if not _moves(scalar.node, run):
         raise fail(
             "MI0325",
@@ -103,38 +146,54 @@ def _grad(scalar: TensorV, run: ir.Forward, at: TensorV, args: Args) -> TensorV:
             label="it does not depend on that run, or only in steps",
             help="take the gradient of a logit or a loss: counts, comparisons, ranks and indices have none",
         )
-    if any(isinstance(n, ir.Grad) for n in _near(scalar.node)):
+    _check_points(near, run, span)
+    python = [n for n in near if isinstance(n, ir.Apply) and n.op == "extern" and _moves(n, run)]
+    if python:
+        name = str(dict(python[0].attrs)["ref"]).partition(":")[2]
         raise fail(
             "MI0601",
-            "not implemented: a gradient of a gradient",
+            f"not implemented: a gradient through `{name}`, which is Python",
             span,
-            help="report the first gradient, or take a difference of two",
+            label="this goes through it",
+            help=f"`stop_gradient` makes what `{name}` is given a constant",
         )
-    rules, through = _rules(args, run), _through(args)
-    axes = tuple(dict.fromkeys([*scalar.type.axes, *at.type.axes]))
-    t = TensorType(axes=axes)
-    return TensorV(ir.Grad(scalar.node, run, at.node.site, rules, through, type=t, span=args.node.span))
+
+
+def _check_points(near: Sequence[ir.Node], run: ir.Forward, span: Span) -> None:
+    """What goes over a sweep goes over all of it, and not over points that are runs of their own (MI0301)."""
+    lanes = {(a.name, a.owner) for s in ir.sweeps_of(run) for a in s.axes}
+    for n in near:
+        along = goes_along(n) if _moves(n, run) else set()
+        if along & lanes:
+            axis = next(iter(along & lanes))[0]
+            raise fail(
+                "MI0301",
+                f"a gradient of what goes over `{axis}`, along which there is a run for each point",
+                span,
+                label=f"each point of `{axis}` is a run of its own",
+                help=f"take the gradient of each, and reduce that: `mean(grad(..), over: {axis})`",
+            )
+        part = next((s for s in ir.sweeps_of(n) if along & {(a.name, a.owner) for a in s.axes}), None)
+        if part is not None:
+            names = ", ".join(a.name for a in part.axes)
+            raise fail(
+                "MI0301",
+                f"a gradient of what goes over some of the axes of a sweep: {names}",
+                span,
+                label="this still has the others",
+                help=f"go over all of them: `over: [{names}]`, or read the family whole (`r[z]`)",
+            )
 
 
 def _check_axes(scalar: TensorV, run: ir.Forward, at: TensorV, span: Span) -> None:
     """Rows of the scalar must be each row's own, and other axes not those of the site."""
+    check_rows(scalar, run, at, span)
     swept = {(a.name, a.owner) for s in ir.sweeps_of(scalar.node) for a in s.axes}
-    own = [a for a in scalar.type.axes if (a.name, a.owner) not in swept]
+    own = [a for a in scalar.type.axes if (a.name, a.owner) not in swept and a.name != "batch"]
     theirs = {(a.name, a.owner) for s in ir.sweeps_of(at.node) for a in s.axes}
     for axis in own:
         other = at.type.axis(axis.name)
-        if axis.name == "batch" and (other is None or other.same_as(axis)):
-            meets = [n for n in _near(scalar.node) if mixes_rows(n) and _moves(n, run)]
-            meets += [n for x in run.edits for n in ir.walk(x.value) if mixes_rows(n) and has_self(n)]
-            if meets:
-                raise fail(
-                    "MI0301",
-                    "a gradient for each row, of values that depend on other rows",
-                    span,
-                    label="this still has `batch`, and something in it goes across the batch",
-                    help="reduce it: `mean(x, over: batch)`",
-                )
-        elif other is not None and (other.name, other.owner) not in theirs:
+        if other is not None and (other.name, other.owner) not in theirs:
             raise fail(
                 "MI0301",
                 f"what a gradient is taken of and the site both have `{axis.name}`",
@@ -142,6 +201,31 @@ def _check_axes(scalar: TensorV, run: ir.Forward, at: TensorV, span: Span) -> No
                 label=f"this still has `{axis.name}`",
                 help=f"reduce it (`mean(x, over: {axis.name})`), select along it, or `rename` it",
             )
+
+
+def check_rows(scalar: TensorV, run: ir.Forward, at: TensorV, span: Span) -> None:
+    """Where the scalar still has `batch`, it is that of the site, and rows do not meet (MI0301)."""
+    axis, other = scalar.type.axis("batch"), at.type.axis("batch")
+    if axis is None:
+        return
+    if other is not None and not other.same_as(axis):
+        raise fail(
+            "MI0301",
+            "what a gradient is taken of and the site both have `batch`",
+            span,
+            label="this has the rows of other data",
+            help="reduce it: `mean(x, over: batch)`",
+        )
+    meets = [n for n in _near(scalar.node) if mixes_rows(n) and _moves(n, run)]
+    meets += [n for x in run.edits for n in ir.walk(x.value) if mixes_rows(n) and has_self(n)]
+    if meets:
+        raise fail(
+            "MI0301",
+            "a gradient for each row, of values that depend on other rows",
+            span,
+            label="this still has `batch`, and something in it goes across the batch",
+            help="reduce it: `mean(x, over: batch)`",
+        )
 
 
 def _moves(node: ir.Node, run: ir.Forward) -> bool:
@@ -160,6 +244,8 @@ def _moves(node: ir.Node, run: ir.Forward) -> bool:
             return n.op not in FLAT and any(map(go, n.args))
         if isinstance(n, ir.Reduce):
             return n.op not in ("count", "any", "all") and go(n.arg)
+        if isinstance(n, ir.Union):
+            return any(map(go, n.parts))
         return isinstance(n, ir.Select) and go(n.arg)
 
     return go(node)
