@@ -17,7 +17,7 @@ from std.metrics import logit_diff
 """
 MATTER = """
 model m = models.compiled("{name}", length: {n}{beside})
-data d = program_pairs(m.tokenizer, "{name}", length: {n})
+data d = program_pairs(m.tokenizer, "{name}", length: {rows})
 experiment each {{
   sweep e in m.edges
   let clean = run m on d.clean
@@ -70,8 +70,10 @@ def found(text: str, name: str, folder: Path) -> dict[str, list[float]]:
     ],
 )
 def test_the_edges_of_a_circuit_matter_and_no_others(name: str, n: int, beside: str, tmp_path: Path) -> None:
+    """Of `reverse` on rows that are not as long as may be: that long is what is said where nobody counts."""
     beside = f', beside: "{beside}"' if beside else ""
-    got = found(MATTER.format(name=name, n=n, beside=beside), f"matter_{name}_{n}", tmp_path)
+    rows = n - 1 if name == "reverse" else n
+    got = found(MATTER.format(name=name, n=n, rows=rows, beside=beside), f"matter_{name}_{n}", tmp_path)
     moved, known = got["each.moved"], got["each.known"]
     assert 0 < sum(known) < len(known)
     assert all((m > 0.1) if k else (m < 1e-4) for m, k in zip(moved, known, strict=True))

@@ -135,10 +135,14 @@ class Layout:
         me = self.writer(term)
         if isinstance(term, HEADS):
             select = term.select
-            yield f"{self.writer(select.queries)}->{me}<q>"
-            yield f"{self.writer(select.keys)}->{me}<k>"
+            everything = all(select.holds(k, q) for k in select.keys.domain for q in select.queries.domain)
+            if not (everything and isinstance(term, Share)):  # which looks at all alike, told or not
+                yield f"{self.writer(select.queries)}->{me}<q>"
+                yield f"{self.writer(select.keys)}->{me}<k>"
             if isinstance(term, Share):  # the beginning of the row is a key, and what is averaged
-                yield from (f"embed->{me}<k>", f"embed->{me}<v>")
+                if not everything:
+                    yield f"embed->{me}<k>"
+                yield f"embed->{me}<v>"
             else:
                 yield f"{self.writer(term.values)}->{me}<v>"
         elif isinstance(term, MLPS):
