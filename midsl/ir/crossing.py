@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TypeGuard
 
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, TensorType
@@ -93,3 +94,14 @@ def is_single(index: ir.Node) -> bool:
     if isinstance(index, ir.Column):
         return isinstance(index.type, TensorType)
     return isinstance(index, ir.Coord) or (isinstance(index, ir.Const) and isinstance(index.value, int))
+
+
+def streams(node: ir.Node) -> TypeGuard[ir.Apply]:
+    """Whether a value is found in a pass over all rows and positions, of which little is kept on the way."""
+    return isinstance(node, ir.Apply) and node.op == "contexts"
+
+
+def pass_of(node: ir.Apply) -> str:
+    """The digest of the pass that a value is found in: several are told of one."""
+    plain = tuple((n, v) for n, v in node.attrs if n != "gives")
+    return ir.Apply(node.op, node.args, plain, type=node.type).digest

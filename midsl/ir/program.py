@@ -89,7 +89,7 @@ def saved_axes(save: ir.Save) -> tuple[str, ...]:
 
 
 def key_columns(report: ir.Report) -> tuple[str, ...]:
-    """The key columns of a report's table, in order: `batch` is called `example`."""
+    """The key columns of a report's table, in order: `batch` is called `example`; those beside come last."""
     names = [s.columns[i] for s in report.sweeps for i in swept_columns(report, s)]
     names += ["example" if a.name == "batch" else a.name for a in left_axes(report)]
-    return tuple(names)
+    return (*names, *(name for name, _ in report.beside))

@@ -17,7 +17,8 @@ class Report(Node):
 
     `sweeps` are the free sweep variables of the value, in the order they were written: their columns
     come first, then the remaining axes in the order of the value's type (`batch` is column `example`).
-    `where` (Bool, of axes that the value has) says which rows there are.
+    `where` (Bool, of axes that the value has) says which rows there are. `beside` are further key columns, by
+    name: what a run finds at each row, along axes that the value has; tokens are told as their text.
     """
 
     experiment: str
@@ -25,6 +26,7 @@ class Report(Node):
     value: Node
     sweeps: tuple[Sweep, ...] = ()
     where: Node | None = None
+    beside: tuple[tuple[str, Node], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

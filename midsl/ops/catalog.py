@@ -104,6 +104,10 @@ def _table() -> dict[str, OpInfo]:
     ops["spread"] = OpInfo(1, "declared", result=same, unit=same, attrs=("over", "to", "at"))
     ops["numbers"] = OpInfo(0, "declared", attrs=("values", "axis"))
     ops["lift"] = OpInfo(2, result=same, unit=same)
+    scan = ("over", "k", "window", "above", "start", "gives")
+    ops["contexts"] = OpInfo(1, "declared", attrs=scan, takes_mask=True)
+    ops["around"] = OpInfo(3, "declared", result="int", attrs=("window",))
+    ops["top_values"] = OpInfo(1, "declared", result=same, attrs=("k", "over", "gives", "least"))
     ops["extern"] = OpInfo(None, "declared", attrs=("ref", "params", "gives", "out", "over"), takes_mask=True)
     return ops
 

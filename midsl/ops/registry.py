@@ -22,7 +22,7 @@ REGISTRY: dict[str, OpFn] = {}
 
 def load_families() -> None:
     """Import the family files, which register their operations; they import this file in turn."""
-    from midsl.ops import axis, elementwise, extern, graph, linalg, prob  # noqa: F401
+    from midsl.ops import axis, contexts, elementwise, extern, graph, linalg, prob  # noqa: F401
 
 
 class UnknownOp(KeyError):

@@ -8,7 +8,7 @@ model is, in ``sites.py``; which elements count, in ``rows.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from torch import Tensor
 
 from midsl.diagnostics.model import MiError, fail
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import streams
 from midsl.ir.states import earlier
 from midsl.ir.types import TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
+from midsl.oracle import contexts
 from midsl.oracle.across import along_sweep, swept_axis
 from midsl.oracle.domains import Domains, Points, axis_of
 from midsl.oracle.gradients import gradient, product, pullback
@@ -42,12 +44,18 @@ class Oracle:
     `domains` gives points of sweeps by digest, as a plan expanded or chose them. Those of `Points`
     and `Family` domains must be what the spec says; a choice (`Top`) is replayed, and refused
     (MI0704) unless it is a best choice within `tolerance`. Sweeps that are not given are worked out.
+    `chosen` does so for places of ``contexts``, by pass and point.
     """
 
     def __init__(
-        self, inputs: Inputs, domains: Mapping[str, Points] | None = None, tolerance: float = 1e-9
+        self,
+        inputs: Inputs,
+        domains: Mapping[str, Points] | None = None,
+        tolerance: float = 1e-9,
+        chosen: Mapping[str, Callable[[Point], NT]] | None = None,
     ) -> None:
         self.inputs = inputs
+        self.chosen = chosen or {}
         self.domains = Domains(inputs, domains or {}, tolerance, self.table)
         self.rows = Rows(inputs, self.domains.under, self.value)
         self.memo: Memo[NT] = Memo()
@@ -65,7 +73,9 @@ class Oracle:
     def report(self, sink: ir.Report) -> tuple[dict[str, list[ir.Scalar]], np.ndarray]:
         """Return a report as a table: key columns, and one float64 value per row (see ``table_of``)."""
         self.register(sink)
-        return table_of(self, sink.value, sink.sweeps or ir.sweeps_of(sink.value), sink.where)
+        return table_of(
+            self, sink.value, sink.sweeps or ir.sweeps_of(sink.value), sink.where, dict(sink.beside)
+        )
 
     def expect(self, sink: ir.Expect) -> bool:
         """Return whether a claim holds."""
@@ -177,6 +187,8 @@ class Oracle:
         mask = None
         if over_data(node.over):
             mask = self.rows.real(joined(types, args), self.rows.usable(node, point))
+        if streams(node):
+            return contexts.found(self, node, args[0], mask, point)
         try:
             return apply_op(node.op, args, attrs, mask)
         except MiError as err:

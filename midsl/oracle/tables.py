@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import product
+from collections.abc import Mapping, Sequence
+from itertools import product, repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 
 def table_of(
-    o: Oracle, node: ir.Node, sweeps: Sequence[ir.Sweep], where: ir.Node | None = None
+    o: Oracle,
+    node: ir.Node,
+    sweeps: Sequence[ir.Sweep],
+    where: ir.Node | None = None,
+    beside: Mapping[str, ir.Node] | None = None,
 ) -> tuple[dict[str, list[ir.Scalar]], np.ndarray]:
     """A value as a table: key columns, and one float64 value per row.
 
     Key columns are those of the free sweeps, then the remaining axes (`batch` is `example`). Padding and
     rows that cannot be used at a point give no row, nor does what `where` is false for; a reduction of
-    nothing gives NaN.
+    nothing gives NaN. `beside` are further columns, of whole numbers: tokens by their ids.
     """
     t = node.tensor_type
     gone = {(a.name, a.owner): a for a in t.axes}
@@ -35,6 +39,7 @@ def table_of(
     keys = {s.digest: [i for i in range(len(s.columns)) if axis_of(s, i).name in t.names] for s in free}
     columns = [s.columns[i] for s in free for i in keys[s.digest]]
     columns += ["example" if a.name == "batch" else a.name for a in own]
+    columns += beside or {}
     rows: list[tuple[ir.Scalar, ...]] = []
     values: list[np.ndarray] = []
     done: set[tuple[ir.Scalar, ...]] = set()
@@ -51,7 +56,10 @@ def table_of(
         keep = mask.expand(x.sizes).data if mask is not None else torch.ones_like(x.data, dtype=torch.bool)
         labels = [o.rows.labels(a, x.size(a.name)) for a in own]
         kept = keep.reshape(-1).numpy()
-        rows += [(*head, *tail) for tail, k in zip(product(*labels), kept, strict=True) if k]
+        found = [o.value(n, point).expand(x.sizes).data.reshape(-1).tolist() for n in (beside or {}).values()]
+        more = zip(*found, strict=True) if found else repeat((), kept.size)
+        every = zip(product(*labels), more, kept, strict=True)
+        rows += [(*head, *tail, *others) for tail, others, k in every if k]
         values.append(x.data.detach().double().reshape(-1).numpy()[kept])
     table = {c: [r[i] for r in rows] for i, c in enumerate(columns)}
     return table, np.concatenate(values) if values else np.zeros(0)

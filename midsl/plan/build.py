@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
-from midsl.ir.crossing import has_self
+from midsl.ir.crossing import has_self, streams
 from midsl.ir.program import Program
 from midsl.ir.states import earlier, of_states
 from midsl.ir.types import Axis, PlainType, TensorType
@@ -90,6 +90,8 @@ class _Builder:
                     self.place(sink.value)
                     if isinstance(sink, ir.Report) and sink.where is not None:
                         self.place(sink.where)
+                    for _, beside in sink.beside if isinstance(sink, ir.Report) else ():
+                        self.place(beside)
                     for s in sink.sweeps:
                         self.choose(s)
                 elif isinstance(sink, ir.Expect):
@@ -244,7 +246,7 @@ class _Builder:
             return
         if isinstance(node, ir.Grad):
             self._place_grad(node)
-        elif self.fusable(node):
+        elif self.fusable(node) or (streams(node) and self.fusable(node.children[0])):
             self._place_output(node)
         else:
             for child in node.children:

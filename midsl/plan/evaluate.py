@@ -40,6 +40,11 @@ class Stored:
     sweeps: tuple[ir.Sweep, ...]
     value: NT
 
+    @property
+    def over_sweeps(self) -> Stored:
+        """The same without the axis "@", where there are no sweeps."""
+        return self if self.sweeps else Stored((), NT(self.value.data[0], self.value.axes[1:]))
+
 
 class Source(Protocol):
     """Where reads of the run at hand come from."""
@@ -99,6 +104,8 @@ class Evaluator:
     store: dict[str, Stored] = field(default_factory=dict)
     settled: dict[str, NT] | None = None
     """Small values that are the same wherever they are asked for, if what they are made of never changes."""
+    chosen: dict[str, Stored] = field(default_factory=dict)
+    """Places that passes over the rows have found (see ``midsl.plan.scan``)."""
 
     def grid(self, node: ir.Node) -> NT:
         """The value over all points, with the sweeps' axes as real axes."""

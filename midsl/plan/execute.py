@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from midsl.backends.threads import threads_for
 from midsl.diagnostics.model import Diagnostic
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import pass_of, streams
 from midsl.ir.types import Axis
 from midsl.ops.named import NT
 from midsl.passes.chunk import crosses_rows
@@ -31,6 +32,7 @@ from midsl.plan.lower import Lowered
 from midsl.plan.memory import out_of_memory
 from midsl.plan.prepared import Prepared, held_bytes
 from midsl.plan.rowed import Rowed
+from midsl.plan.scan import Scan
 from midsl.plan.session import Session
 from midsl.plan.steps import RunStep
 from midsl.plan.totals import Totals
@@ -67,7 +69,10 @@ class Executor:
         table = Table.product(step.sweeps, self.evaluator.domains)
         left = {n.digest for n in [*step.outputs, *step.grads]}
         also = [r for r in self.also(step) if r.digest not in left]
-        kept = {d: _Kept(p.lanes, len(p.part)) for d in (*left, *(r.digest for r in also))}
+        scans = {pass_of(n): Scan(n, p.lanes) for n in step.outputs if streams(n)}
+        kept: dict[str, _Kept | Scan] = {d: _Kept(p.lanes, len(p.part)) for d in left}
+        kept |= {r.digest: _Kept(p.lanes, len(p.part)) for r in also}
+        kept |= {n.digest: scans[pass_of(n)] for n in step.outputs if streams(n)}
         fired: dict[str, int] = {}
         totals = Totals(forwards=1 if step.stacked else p.lanes, lanes=p.lanes)
         before: Piece | None = None
@@ -90,14 +95,15 @@ class Executor:
                     ahead = lowered.prefix(tokens, mask, piece.rows, spent[-1], known)
                 spent.append(Counts())
                 if step.ahead:
-                    found = self._pushed(
+                    pushed = self._pushed(
                         step, partial(lowered.run, ahead, chunk, spent[-1]), chunk, piece, p.length
                     )
+                    takes = [self._taking(kept[digest], value, piece) for digest, value in pushed]
                 else:
                     captured = lowered.run(ahead, chunk, spent[-1])
-                    found = self._collect(step, captured, chunk, piece, also)
-                for digest, value in found:
-                    kept[digest].put(value, piece)
+                    takes = list(self._collect(step, captured, chunk, piece, also, kept))
+                for take in takes:  # all is worked out by now: memory may run out before, and nothing counts
+                    take()
             for counts in spent:
                 totals.add_counts(counts, p.blocks, p.length)
             fired.update(done)
@@ -128,14 +134,14 @@ class Executor:
         self._check_fired(step, fired, p)
         self.noted = {}
         for node in [*step.outputs, *step.grads, *also]:
-            stored = Stored(self._sweep_order(step, node), kept[node.digest].value())
-            if not stored.sweeps:
-                stored = Stored((), NT(stored.value.data[0], stored.value.axes[1:]))
+            stored = kept[node.digest].stored(node, self._sweep_order(step, node))
             if node.digest not in left:
                 self.noted[node.digest] = stored
                 continue
             self.evaluator.store[node.digest] = stored
             totals.bytes += stored.value.data.numel() * 4
+        for digest, scan in scans.items():
+            self.evaluator.chosen[digest] = scan.places(self._sweep_order(step, scan.node))
         for projection in {id(x.lowered): x.lowered.projection for x in p.pieces}.values():
             if projection is not None:
                 totals.flops += projection.flops
@@ -167,15 +173,34 @@ class Executor:
         return (*step.sweeps, *(s for s in ir.sweeps_of(node) if s.digest not in own))
 
     def _collect(
-        self, step: RunStep, captured: Captured, chunk: Chunk, piece: Piece, also: list[ir.Read]
-    ) -> Iterator[tuple[str, NT]]:
-        """The values that a piece leaves, by the digest of their node: "@" first."""
+        self,
+        step: RunStep,
+        captured: Captured,
+        chunk: Chunk,
+        piece: Piece,
+        also: list[ir.Read],
+        kept: Mapping[str, _Kept | Scan],
+    ) -> Iterator[Callable[[], None]]:
+        """What takes in each value that a piece leaves."""
         scene = self._scene(step, captured, chunk)
+        looked: list[Scan] = []
         for node in [*step.outputs, *also]:
             env, memo = scene(node)
-            yield node.digest, pointwise(self.evaluator.eval(node, env, memo), env)
+            holder = kept[node.digest]
+            if isinstance(holder, _Kept):
+                value = pointwise(self.evaluator.eval(node, env, memo), env)
+                yield self._taking(holder, value, piece)
+            elif not any(holder is x for x in looked):
+                looked.append(holder)
+                yield partial(holder.put, holder.look(self.evaluator, env, memo, piece), piece)
         if step.grads:
-            yield from self._gradients(step, captured, chunk, scene, piece.lowered)
+            for digest, value in self._gradients(step, captured, chunk, scene, piece.lowered):
+                yield self._taking(kept[digest], value, piece)
+
+    @staticmethod
+    def _taking(holder: _Kept | Scan, value: NT, piece: Piece) -> Callable[[], None]:
+        assert isinstance(holder, _Kept)
+        return partial(holder.put, value, piece)
 
     def _pushed(
         self, step: RunStep, run: Callable[[], Captured], chunk: Chunk, piece: Piece, length: int
@@ -314,7 +339,7 @@ class _Kept:
             target = target.narrow(self.buffer.dim("batch"), piece.rows.start, piece.height)
         target[places] = value.data
 
-    def value(self) -> NT:
+    def stored(self, node: ir.Node, sweeps: tuple[ir.Sweep, ...]) -> Stored:
         """The whole value, once all pieces are in."""
         assert self.buffer is not None
-        return self.buffer
+        return Stored(sweeps, self.buffer).over_sweeps

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from midsl.ops.registry import apply_op
 from midsl.plan.domains import is_dense
 from midsl.plan.evaluate import GRID, Evaluator, NotKept
 from midsl.plan.saved import Saved
+from midsl.plan.words import speller
 from midsl.store.rows import CheckRow, ResultTable
 
 Key = int | float | str | bool | None
@@ -38,12 +41,13 @@ class Results:
         columns = self._keys(sink, left, sizes)
         keep = self._real(sink, left, sizes, names)
         if sink.where is not None:
-            keep &= self.evaluator.grid(sink.where).expand(sizes).data.reshape(-1).numpy()
+            keep &= self.evaluator.grid(sink.where).expand(sizes).data.reshape(-1).cpu().numpy()
+        columns += [self._beside(node, sizes, keep) for _, node in sink.beside]
         n, se = self._counts(sink, sizes, names)
         total = self._rows_total(sink)
-        keys: dict[str, list[Key]] = {
-            c: [v for v, k in zip(values, keep, strict=True) if k]
-            for c, values in zip(key_columns(sink), columns, strict=True)
+        keys = {
+            c: values if i >= len(columns) - len(sink.beside) else list(compress(values, keep))
+            for i, (c, values) in enumerate(zip(key_columns(sink), columns, strict=True))
         }
         unit = sink.value.tensor_type.unit or ""
         value_ = (
@@ -136,10 +140,23 @@ class Results:
             kept = swept_columns(sink, s)  # a reduction may have taken some of its axes away
             groups.append(list(dict.fromkeys(tuple(p[i] for i in kept) for p in points)))
         groups += [[(v,) for v in self._labels(a, sizes[a.name])] for a in left]
-        rows: list[tuple[Key, ...]] = [()]
-        for group in groups:
-            rows = [r + g for r in rows for g in group]
-        return [list(c) for c in zip(*rows, strict=True)] if rows and rows[0] else []
+        columns: list[list[Key]] = []
+        before, rows = 1, math.prod(map(len, groups))
+        for group in groups:  # each entry stands once for all that come after it, the whole again and again
+            after = rows // max(1, before * len(group))
+            for column in zip(*group, strict=True):
+                columns.append([v for v in column for _ in range(after)] * before)
+            before *= len(group)
+        return columns
+
+    def _beside(self, node: ir.Node, sizes: dict[str, int], keep: np.ndarray) -> list[Key]:
+        """A further key column: what is found at each row that there is."""
+        data = self.evaluator.grid(node).expand(sizes).data.detach().reshape(-1).cpu().numpy()[keep]
+        if node.tensor_type.kind != "token":
+            return list(data.tolist())
+        spell = speller(node, self.evaluator.inputs)  # type: ignore[arg-type]
+        words: dict[int, Key] = {int(i): spell(int(i)) for i in np.flatnonzero(np.bincount(data))}
+        return [words[i] for i in data.tolist()]
 
     def _labels(self, axis: Axis, size: int) -> list[Key]:
         if axis.labels is not None:

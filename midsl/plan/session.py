@@ -282,7 +282,7 @@ class Session:
         fits = budget.rows(
             room, length, step.run.span, f"the run `{step.name or step.run.data.side or 'base'}`"
         )
-        fits = min(fits, step.at_once or fits)
+        fits = min(fits, step.at_once or fits, self.sizing.looked_at(step, length) or fits)
         together = self.together(step)
         at_once = rows if together else rows * lanes if not step.chunk else 0
         if fits < at_once:

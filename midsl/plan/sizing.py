@@ -10,12 +10,17 @@ import torch
 from midsl.data.dataset import Part
 from midsl.graph.hooks import HookModel
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import streams
 from midsl.ir.types import TensorType
 from midsl.plan.bound import Bound
 from midsl.plan.evaluate import Evaluator
 from midsl.plan.hooked import fitting
 from midsl.plan.keys import axes_of, keys_of
 from midsl.plan.steps import RunStep
+
+MOST_BYTES = 24_000_000
+"""Bytes of what is looked through at once for where units are largest, told by float32: memory of up to 32 MB
+is used again, and what is larger is fetched anew from the system by each operation."""
 
 
 @dataclass
@@ -75,6 +80,23 @@ class Sizing:
             else:
                 n *= a.size if a.size is not None else self.axis_size(node, a.name)
         return n
+
+    def looked_at(self, step: RunStep, length: int) -> int:
+        """How many rows are looked through at once for where units are largest; 0: there is no need to."""
+        widest = 0
+        for node in step.outputs:
+            if streams(node):
+                swept = {a.name for s in ir.sweeps_of(node) for a in s.axes}
+                (value,) = node.args
+                widest = max(
+                    widest,
+                    math.prod(
+                        a.size if a.size is not None else self.axis_size(value, a.name)
+                        for a in value.tensor_type.axes
+                        if a.name not in ("batch", "pos", *swept)
+                    ),
+                )
+        return max(1, MOST_BYTES // (4 * widest * length)) if widest else 0
 
     def backwards(self, step: RunStep) -> int:
         """Backward passes of a run: one for each entry of a scalar and each point that is no lane."""

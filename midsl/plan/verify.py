@@ -7,8 +7,9 @@ is checked (and said); reports that reduce over a sweep need all of its points.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,15 +21,18 @@ from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.ir.crossing import goes_along
 from midsl.ir.types import TensorType
+from midsl.ops.named import NT
 from midsl.oracle.interp import Oracle
 from midsl.oracle.model import GraphModel
 from midsl.plan.bind import Binder
 from midsl.plan.bound import Bound
 from midsl.plan.decode import run_on, scores
 from midsl.plan.driver import Compiled, Execution
+from midsl.plan.evaluate import Stored
 from midsl.plan.results import Results
 from midsl.plan.session import Session
 from midsl.plan.steps import RollStep
+from midsl.plan.words import speller
 from midsl.reach import working_in
 
 TOLERANCE = 1e-9
@@ -134,7 +138,7 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     lifted.run(session=session)
     domains = _sample(compiled, session, points, done)
     with working_in(compiled.binder.reach):
-        oracle = Oracle(OracleInputs(compiled.binder, session.bound), domains)
+        oracle = Oracle(OracleInputs(compiled.binder, session.bound), domains, chosen=places_of(session))
         for sink in compiled.optimised.program.sinks:
             oracle.register(sink)
         done.verdicts += [_written(oracle, session, r) for r in compiled.plan.rolls]
@@ -152,7 +156,7 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
                     tables[sink.name] = Results(session.evaluator).report(sink)
                     mine[sink.name] = Results(own_session.evaluator).report(sink)
                 if isinstance(sink, ir.Report):
-                    keys, values = oracle.report(sink)
+                    keys, values = spelled(sink, *oracle.report(sink), session)
                     scale = _scale(session, sink, values)
                     a = _by_key(tables[sink.name].keys, tables[sink.name].value)
                     b = _by_key(mine[sink.name].keys, mine[sink.name].value)
@@ -249,6 +253,30 @@ def _sample(
     return found
 
 
+def places_of(session: Session) -> dict[str, Callable[[Mapping[str, tuple[ir.Scalar, ...]]], NT]]:
+    """The places that a plan has found in passes over rows, at each point of the sweeps."""
+
+    def at(stored: Stored, point: Mapping[str, tuple[ir.Scalar, ...]]) -> NT:
+        flat = 0
+        for s in stored.sweeps:
+            every = session.evaluator.domains.points[s.digest]
+            flat = flat * len(every) + every.index(tuple(point[s.digest]))
+        return NT(stored.value.data[flat], stored.value.axes[1:]) if stored.sweeps else stored.value
+
+    return {key: partial(at, stored) for key, stored in session.evaluator.chosen.items()}
+
+
+def spelled(
+    sink: ir.Report, keys: dict[str, list[ir.Scalar]], values: np.ndarray, session: Session
+) -> tuple[dict[str, list[ir.Scalar]], np.ndarray]:
+    """A table of the oracle with its tokens as text."""
+    for name, node in sink.beside:
+        if node.tensor_type.kind == "token":
+            spell = speller(node, session.bound)
+            keys = {**keys, name: [spell(int(i)) for i in keys[name]]}  # type: ignore[arg-type]
+    return keys, values
+
+
 def _by_key(keys: Mapping[str, object], values: np.ndarray) -> dict[tuple[object, ...], float]:
     columns = [list(c) for c in keys.values()]  # type: ignore[call-overload]
     rows = list(zip(*columns, strict=True)) if columns else [()] * len(values)
@@ -275,5 +303,5 @@ def _scale(session: Session, sink: ir.Report, values: np.ndarray) -> float:
     for n in ir.walk(sink.value):
         stored = session.evaluator.store.get(n.digest)
         if stored is not None and stored.value.data.numel():
-            sizes.append(float(stored.value.data.double().abs().max()))
+            sizes.append(float(stored.value.data.double().nan_to_num().abs().max()))
     return max([*sizes, 1e-30])

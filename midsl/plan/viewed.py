@@ -11,6 +11,7 @@ from midsl.data.dataset import Part
 from midsl.ir import nodes as ir
 from midsl.plan.bound import Bound
 from midsl.plan.results import Results
+from midsl.plan.words import decoder
 from midsl.store.rows import Viewed
 
 
@@ -18,10 +19,10 @@ def viewed(sink: ir.View, results: Results, bound: Bound) -> Viewed:
     """What a `view` shows, once its value is there."""
     value = sink.value
     if isinstance(value, ir.Part):
-        columns, rows = _part(bound.part(value), _decoder(value, bound))
+        columns, rows = _part(bound.part(value), decoder(value, bound))
     elif isinstance(value, ir.Column):
         assert isinstance(value.part, ir.Part)
-        columns, rows = _column(value.name, bound.part(value.part), _decoder(value.part, bound))
+        columns, rows = _column(value.name, bound.part(value.part), decoder(value.part, bound))
     else:
         table = results.report(sink.as_report)
         columns, rows = tuple(table.columns), list(table.rows())
@@ -70,14 +71,3 @@ def _column(
         elif column.kind == "state":
             cells = [" ".join(f"{x:.4g}" for x in c) for c in cells]
     return ("example", name), [(int(e), c) for e, c in zip(part.examples, cells, strict=True)]
-
-
-def _decoder(node: ir.Part, bound: Bound) -> Callable[[int], str]:
-    """Tokens as the tokenizer shows them that made the data; as numbers, where it is of no model."""
-    data = node.data
-    if isinstance(data, ir.Room):
-        return _decoder(data.part, bound)
-    models = [data.model] if isinstance(data, ir.Rollout) else []
-    models += [n.model for n in ir.walk(data) if isinstance(n, ir.Tokenizer)]
-    tokenizer = next((t for m in models if (t := bound.tokenizer(m)) is not None), None)
-    return tokenizer.token if tokenizer is not None else str

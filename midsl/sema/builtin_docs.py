@@ -112,6 +112,19 @@ BUILTIN_DOCS: dict[str, tuple[str, str]] = {
         "x where it is among the k greatest along an axis, else 0. In the loss of a fit, "
         "`over: [batch, feature], per: batch` keeps k per example on average.",
     ),
+    "top_values": (
+        "top_values(x: Float[..], k: Int, over: Axis)",
+        "The k greatest values along an axis, best first along `rank`: `value`, and `index` (of `vocab`: "
+        "`token`). `top_values(-x, ..)` has the least.",
+    ),
+    "contexts": (
+        "contexts(x: Float[batch, pos, ..], k: Int = 20, window: Int = 10, above: Float = 0.0, "
+        "effects: Float[.., vocab], tokens: Int = 10)",
+        "Where each unit (feature, neuron: an entry of the other axes) is largest over all rows and "
+        "positions, of equals the earliest, found in one pass: tables `features` (density: the share of "
+        "positions above `above`; the mean there; the largest), `top` (k places), `tokens` (those around "
+        "each) and, with `effects` on tokens, `promoted` and `suppressed`.",
+    ),
     "group_max": (
         "group_max(x: Float[..], k: Int, over: Axis)",
         "The axis in k equal stretches: x where it is the greatest of its stretch, else 0.",

@@ -23,6 +23,7 @@ from midsl.sema.algebra import (
     top_mask,
 )
 from midsl.sema.arguments import Args
+from midsl.sema.contexts import contexts, top_values
 from midsl.sema.controls import control
 from midsl.sema.dependent import own_names
 from midsl.sema.directions import jvp
@@ -320,6 +321,7 @@ BUILTINS: dict[str, BuiltinV] = {
         "top_sites": _top("top_sites"),
         "top_index": _top("top_index"),
         **{f.__name__: f for f in (dot, concat, top_mask, group_max, rename, eigenvectors, solve, step)},
+        **{f.__name__: f for f in (contexts, top_values)},
         "orthonormal": _along("orthonormal", None, drops=False),
         "train": train,
         "zip": _zip,

@@ -139,7 +139,9 @@ class Body:
         if stmt.where is not None and (said := self._report_where(stmt.where, column)) is not None:
             both = TensorV(where) if where is not None else said
             where = apply("and", (both, said), stmt.span, kind="bool").node if both != said else said.node
-        report = ir.Report(self.name, name, tensor.node, sweeps, where, type=SINK, span=stmt.span)
+        report = ir.Report(
+            self.name, name, tensor.node, sweeps, where, column.beside, type=SINK, span=stmt.span
+        )
         columns = key_columns(report)
         for c in columns:
             if columns.count(c) > 1 or c in RESERVED_COLUMNS:

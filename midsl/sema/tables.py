@@ -14,6 +14,7 @@ from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.types import TensorType
 from midsl.sema.agree import Mismatch, Signature
+from midsl.sema.placed import ContextsV, PlacesV
 from midsl.sema.tensors import apply, as_tensor, join_axes
 from midsl.sema.typenames import TENSORS, type_of, written
 from midsl.sema.unroll import is_tensor
@@ -56,16 +57,26 @@ def lifted(columns: Mapping[str, Value], span: Span) -> dict[str, TensorV]:
 
 @dataclass(frozen=True)
 class Column:
-    """A column as a report: name, value, which rows there are, and axes that the table beside it has."""
+    """A column as a report: name, value, which rows there are, and axes that the table beside it has.
+
+    `beside` are further key columns, whose entries runs find.
+    """
 
     name: str
     value: TensorV
     rows: ir.Node | None = None
     elsewhere: tuple[str, ...] = ()
+    beside: tuple[tuple[str, ir.Node], ...] = ()
 
 
 def reported(name: str, value: RecordV, span: Span) -> list[Column]:
-    """The reports that a table or a graph becomes."""
+    """The reports that a table, a graph, or a record of contexts becomes."""
+    if isinstance(value, ContextsV):
+        return [c for t, x in value.fields.items() for c in reported(f"{name}_{t}", x, span)]  # type: ignore[arg-type]
+    if isinstance(value, PlacesV):
+        found = {n: as_tensor(value.fields[n], span) for n in ("value", *value.beside)}
+        beside = tuple((n, found[n].node) for n in value.beside)
+        return [Column(name, found["value"], value.kept.node if value.kept else None, beside=beside)]
     if not isinstance(value, GraphV):
         _need_columns(value, span)
         return [Column(f"{name}.{c}", x) for c, x in lifted(value.fields, span).items()]
@@ -148,4 +159,13 @@ def a_graph(value: Value, t: ast.TypeRef, s: Signature) -> Value:
             for column in columns_of(value, name).values():
                 assert isinstance(column, TensorV)
                 s.lifted += column.type.axes
+    return value
+
+
+def some_contexts(value: Value, t: ast.TypeRef, s: Signature) -> Value:
+    """Contexts; the axes of their units are brought along."""
+    if not isinstance(value, ContextsV):
+        raise Mismatch("", of_kind=True)
+    if s.is_open:
+        s.lifted += as_tensor(value.fields["top"].fields["value"], ir.Const(0).span).type.axes  # type: ignore[attr-defined]
     return value

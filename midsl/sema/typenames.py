@@ -5,6 +5,7 @@ from __future__ import annotations
 from midsl.ir import nodes as ir
 from midsl.ir.crossing import is_single
 from midsl.ir.types import Axis, TensorType
+from midsl.sema.placed import ContextsV
 from midsl.sema.values import (
     ColumnV,
     ConstV,
@@ -39,7 +40,7 @@ numbers a `State`."""
 OTHERS = (
     *("Any", "String", "Pos", "Span", "Label", "Axis", "Axes"),
     *("Model", "Blocks", "Tokenizer", "Data", "Run", "Edits", "Site", "Sites", "Selection"),
-    *("Lens", "Lenses", "Basis", "Fit", "Optim", "Record", "List", "Range", "Table", "Graph"),
+    *("Lens", "Lenses", "Basis", "Fit", "Optim", "Record", "List", "Range", "Table", "Graph", "Contexts"),
 )
 _NAMES = {"optimiser": "Optim", "computed selection": "Selection", "function": "fn"}
 
@@ -95,7 +96,7 @@ def type_of(value: Value) -> str:
         return f"Data[{', '.join(value.sides)}]" if value.sides else "Data"
     if isinstance(value, PartV):
         return "Data"
-    if isinstance(value, GraphV):
+    if isinstance(value, (GraphV, ContextsV)):
         return value.kind
     if isinstance(value, RecordV):
         return "{ " + ", ".join(f"{n}: {type_of(v)}" for n, v in value.fields.items()) + " }"

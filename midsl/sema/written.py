@@ -252,7 +252,7 @@ def _function(value: Value, t: ast.FnType, s: Signature) -> Value:
 _ALIKE = (
     {"Site", "Sites"},
     {"Lens", "Basis"},
-    {"Record", "Fit", "Table", "Graph"},
+    {"Record", "Fit", "Table", "Graph", "Contexts"},
     {"Label", "Token"},
     {"Pos", "Int"},
 )
@@ -299,6 +299,7 @@ _CHECKS: dict[str, Callable[[Value, ast.TypeRef, Signature], Value]] = {
     "Basis": places.lens,
     "Table": tables.table,
     "Graph": tables.a_graph,
+    "Contexts": tables.some_contexts,
 }
 
 

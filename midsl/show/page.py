@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from midsl.show.features import passes, section
 from midsl.show.results import heading
 from midsl.show.stored import facts, verdict
 from midsl.show.style import STYLE
@@ -45,6 +46,7 @@ def page(run: StoredRun, highlight: Highlight, styles: tuple[str, str]) -> str:
         ("question", "Question", _paragraphs(question(run.source))),
         ("claims", "Claims", _claims(run)),
         ("results", "Results", _results(run)),
+        ("units", "Units where they are largest", _units(run)),
         ("views", "Seen beside them", _views(run)),
         ("spec", "Spec", f'<pre tabindex="0"><code>{highlight(run.source)}</code></pre>'),
         ("plan", "Plan", _plan(run)),
@@ -133,6 +135,16 @@ def _results(run: StoredRun) -> str:
         title = table.title if isinstance(table, WideTable) else heading(table)
         out.append(f"<article><h3>{_esc(title)}</h3>{body}</article>")
     return "".join(out)
+
+
+def _units(run: StoredRun) -> str:
+    """What `contexts` found, unit by unit."""
+    spec = run.row["spec_name"]
+    found = [
+        f"<article><h3>{_esc(f'{p.experiment}.{p.name}')}</h3>{section(p, spec)}</article>"
+        for p in passes(run.tables)
+    ]
+    return "".join(found)
 
 
 def _views(run: StoredRun) -> str:

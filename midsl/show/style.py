@@ -24,5 +24,9 @@ figure { margin: 1rem 0; overflow-x: auto; } figcaption, summary { color: var(--
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
 .good { color: var(--good); } .bad { color: var(--bad); }
+.soft { color: var(--soft); } .unit { margin: .4rem 0; } .places { padding-left: 2rem; }
+.context { white-space: pre-wrap; overflow-wrap: anywhere; font-family: ui-monospace, monospace; }
+.context span, .context mark { color: inherit; } .context mark { background: none; font-weight: bold;
+  text-decoration: underline; }
 @media print { nav, .skip { display: none; } }
 """

@@ -20,7 +20,7 @@ SCHEMA_VERSION = 5
 AXES: dict[str, str] = {
     **dict.fromkeys(("layer", "head", "pos", "example", "batch", "feature", "neuron"), "BIGINT"),
     **{f"{end}_{axis}": "BIGINT" for end in ("src", "dst") for axis in ("layer", "head", "pos", "feature")},
-    **dict.fromkeys(("step", "seed", "draw"), "BIGINT"),
+    **dict.fromkeys(("step", "seed", "draw", "rank", "shift"), "BIGINT"),
     **dict.fromkeys(("site", "part", "split", "token", "control"), "VARCHAR"),
     "dose": "DOUBLE",
 }

@@ -12,6 +12,7 @@ import pytest
 
 from midsl.ir.plots import PLOTS
 from midsl.show import svg
+from midsl.show.features import MOST_UNITS
 from tests.e2e.conftest import Done, Home
 
 Cli = Callable[..., Done]
@@ -39,6 +40,7 @@ experiment e {
   plot line(effect)
   report flow = graph(effect, from: "a{layer}.h{head}", to: "logits")
   plot graph(flow)
+  report units = contexts((run m on d.clean)[m.blocks[*].resid_post], k: 3, window: 2)
   expect all(abs(effect) < 10.0), "<no> head & no 'other' matters"
   expect all(effect > 10.0), "never"
 }
@@ -138,6 +140,15 @@ def test_a_page_is_whole_and_fetches_nothing(text: str) -> None:
     assert "midsl run" in text and "@misc{untrained_" in text
     values = [float(v) for v in re.findall(r">(-?[\d.]+)x<", text)]
     assert values, "naive against optimised"
+
+
+def test_units_are_drawn_where_they_are_largest(text: str) -> None:
+    units = text[text.index('<section id="units"') :]
+    units = units[: units.index("</section>")]
+    assert '<a href="#units">' in text and "of 32 units are drawn" in units
+    assert units.count('<details class="unit"') == MOST_UNITS
+    places = units.count("<li>")
+    assert MOST_UNITS <= places <= 3 * MOST_UNITS and units.count("<mark ") == places
 
 
 def test_every_kind_of_plot_has_its_marks(text: str) -> None:

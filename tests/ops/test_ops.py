@@ -247,6 +247,7 @@ def test_a_mask_where_nothing_is_masked_is_refused() -> None:
 
 OWN = (
     *("rename", "stop_gradient", "step", "eigenvectors", "solve", "extern", "lay_out", "spread", "numbers"),
+    *("contexts", "top_values"),
 )
 """Those whose gradients are tested elsewhere: they have none, or are about matrices and places."""
 # square roots and logarithms need positive arguments, comparisons have no slope

@@ -21,7 +21,7 @@ from midsl.plan.build import build
 from midsl.plan.driver import Compiled, Execution, compile_spec
 from midsl.plan.memory import Budget
 from midsl.plan.session import Session
-from midsl.plan.verify import Lifted, OracleInputs
+from midsl.plan.verify import Lifted, OracleInputs, places_of, spelled
 from midsl.reach import trusting, working_in
 from midsl.store.rows import ResultTable
 
@@ -124,12 +124,16 @@ def truth_of(compiled: Compiled) -> Truth:
     reports: dict[str, dict[tuple[object, ...], float]] = {}
     expects: list[bool] = []
     with working_in(compiled.binder.reach):
-        oracle = Oracle(OracleInputs(compiled.binder, session.bound), dict(session.evaluator.domains.points))
+        oracle = Oracle(
+            OracleInputs(compiled.binder, session.bound),
+            dict(session.evaluator.domains.points),
+            chosen=places_of(session),
+        )
         for sink in program.sinks:
             oracle.register(sink)
         for sink in program.sinks:
             if isinstance(sink, ir.Report):
-                keys, values = oracle.report(sink)
+                keys, values = spelled(sink, *oracle.report(sink), session)
                 columns = [list(c) for c in keys.values()]
                 rows = list(zip(*columns, strict=True)) if columns else [()] * len(values)
                 reports[f"{sink.experiment}.{sink.name}"] = dict(

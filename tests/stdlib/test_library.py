@@ -20,6 +20,7 @@ TESTED = (
     "std.alignment",
     "std.attribution",
     "std.edits",
+    "std.features",
     "std.geometry",
     "std.graphs",
     "std.interactions",
