@@ -105,3 +105,22 @@ def pass_of(node: ir.Apply) -> str:
     """The digest of the pass that a value is found in: several are told of one."""
     plain = tuple((n, v) for n, v in node.attrs if n != "gives")
     return ir.Apply(node.op, node.args, plain, type=node.type).digest
+
+
+_READ: dict[str, frozenset[str]] = {}
+
+
+def runs_read(node: ir.Node) -> frozenset[str]:
+    """Digests of the runs that an expression reads itself, not through another run's edits."""
+    known = _READ.get(node.digest)
+    if known is None:
+        if isinstance(node, ir.Read):
+            known = frozenset({node.run.digest})
+        elif isinstance(node, ir.Grad):
+            known = frozenset({node.run.digest}).union(*map(runs_read, node.values))
+        elif isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord, ir.Part)):
+            known = frozenset()
+        else:
+            known = frozenset().union(*map(runs_read, node.children))
+        _READ[node.digest] = known
+    return known

@@ -17,6 +17,7 @@ from torch import Tensor
 from midsl.diagnostics.model import MiError
 from midsl.ir import nodes as ir
 from midsl.ir.crossing import binds, goes_along, has_self, mixes_rows, settles
+from midsl.ir.crossing import runs_read as runs_read
 from midsl.ir.types import Axis, TensorType
 from midsl.ops.index import select
 from midsl.ops.named import NT
@@ -440,22 +441,3 @@ def _place(axis: Axis, value: object) -> int:
         return axis.labels.index(value)
     assert isinstance(value, int)
     return value
-
-
-_READ: dict[str, frozenset[str]] = {}
-
-
-def runs_read(node: ir.Node) -> frozenset[str]:
-    """Digests of the runs that an expression reads itself, not through another run's edits."""
-    known = _READ.get(node.digest)
-    if known is None:
-        if isinstance(node, ir.Read):
-            known = frozenset({node.run.digest})
-        elif isinstance(node, ir.Grad):
-            known = frozenset({node.run.digest}).union(*map(runs_read, node.values))
-        elif isinstance(node, (ir.Forward, ir.Sweep, ir.Site, ir.Coord, ir.Part)):
-            known = frozenset()
-        else:
-            known = frozenset().union(*map(runs_read, node.children))
-        _READ[node.digest] = known
-    return known
