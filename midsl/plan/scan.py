@@ -164,7 +164,7 @@ class Scan:
     def look(self, evaluator: Evaluator, env: Env, memo: dict[str, NT], piece: Piece) -> Update:
         """What a piece changes; nothing is changed yet."""
         (node,) = self.node.args
-        mask = evaluator._mask(node, DATA, env)
+        mask = evaluator.counted(node, DATA, env)
         points: list[tuple[Tensor, Found]] = []
         many = env.table.size if env.table is not None else 1
         more = many // len(piece.lanes)
