@@ -24,11 +24,12 @@ def table_of(rows: Sequence[Sequence[float]]) -> Floats:
     return np.array(rows, np.float64)
 
 
-def logistic(x: Floats, y: Floats, l2: float) -> dict[str, Floats | float]:
+def logistic(x: Floats, y: Floats, l2: float, standardise: bool) -> dict[str, Floats | float]:
     """Logistic regression of y [row], 0 or 1, on x [row, feature]: the minimum of the mean log loss.
 
-    l2: price of half the squared weights of standardised features; the bias has none. A price above 0 makes
-        the minimum one point, also where a line parts the classes.
+    l2: price of half the squared weights, the bias has none. A price above 0 makes the minimum one point,
+        also where a line parts the classes.
+    standardise: the weights priced are those of features with a deviation of 1, not those of x.
 
     Returns:
         w [feature], b, in the units of x; a column that is constant has weight 0.
@@ -40,6 +41,7 @@ def logistic(x: Floats, y: Floats, l2: float) -> dict[str, Floats | float]:
         raise fail("MI0707", "`logistic` needs labels of 0 and 1, and an `l2` above 0", exit_code=4)
     centre, size = x.mean(0), x.std(0)
     live = size > 0
+    size = size if standardise else np.where(live, 1.0, 0.0)
     z = np.where(live, (x - centre) / np.where(live, size, 1.0), 0.0)
     z = np.concatenate([z, np.ones((len(z), 1))], 1)
     price = np.append(np.full(x.shape[1], l2), 0.0)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 def gradient(oracle: Oracle, node: ir.Grad, point: Point) -> NT:
     """d scalar / d (value of the site after the edits of the run); axes of the scalar's entries first."""
+    if oracle.leaf is not None:  # a constant of another gradient's scalar
+        return oracle.outside.value(node, point)
     found, sizes, _ = _slopes(oracle, node, point)
     data = torch.stack([x.data for x in found]).reshape(*sizes.values(), *found[0].data.shape)
     return NT(data, (*sizes, *found[0].axes))
@@ -32,6 +34,8 @@ def gradient(oracle: Oracle, node: ir.Grad, point: Point) -> NT:
 
 def product(oracle: Oracle, node: ir.Jvp, point: Point) -> NT:
     """The gradient of each entry of the value, times the direction: summed over the site, or a row of it."""
+    if oracle.leaf is not None:
+        return oracle.outside.value(node, point)
     along, seen = oracle.value(node.along, point), node.seen
     found, sizes, rows = _slopes(oracle, node, point)
     made = []
@@ -49,12 +53,10 @@ def product(oracle: Oracle, node: ir.Jvp, point: Point) -> NT:
 
 def _slopes(oracle: Oracle, node: ir.Grad, point: Point) -> tuple[list[NT], dict[str, int], list[str]]:
     """Gradients of the entries, in order; sizes of the axes of entries; axes along which rows do not meet."""
-    if oracle.leaf is not None:
-        raise fail("MI0601", "not implemented: a gradient of a gradient", node.span)
     place = oracle.place(node.site, node.run, point)
     other = copy.copy(oracle)
     other.memo, other.leaf, other.leaf_values = Memo(), oracle.key(node.run, point), None
-    other.taken = Taken(node, place.addresses())
+    other.taken, other.outside = Taken(node, place.addresses()), oracle
     with torch.enable_grad():
         values = other.run(node.run, point)
         scalar = other.value(node.scalar, point)

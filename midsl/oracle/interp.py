@@ -67,6 +67,7 @@ class Oracle:
         self.leaf_values: Values | None = None
         self.taken: Taken | None = None
         self.given: NT | None = None
+        self.outside = self
 
     # ------------------------------------------------------------ sinks
 

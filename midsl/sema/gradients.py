@@ -99,15 +99,16 @@ def in_run(x: TensorV, run: ir.Forward) -> TensorV:
     return replace(x, node=ir.rewrite(x.node, same))
 
 
-def _near(node: ir.Node) -> list[ir.Node]:
-    """The nodes of an expression, not those of the edits of its runs."""
+def _near(node: ir.Node, flat: bool = True) -> list[ir.Node]:
+    """The nodes of an expression, not those of the edits of its runs; without `flat`, none of constants."""
     found: dict[str, ir.Node] = {}
     stack = [node]
     while stack:
         n = stack.pop()
         if n.digest not in found:
             found[n.digest] = n
-            if not isinstance(n, (ir.Forward, ir.Read, ir.Grad, ir.Sweep, ir.Part)):
+            constant = not flat and isinstance(n, ir.Apply) and n.op in FLAT
+            if not constant and not isinstance(n, (ir.Forward, ir.Read, ir.Grad, ir.Sweep, ir.Part)):
                 stack.extend(n.children)
     return list(found.values())
 
@@ -131,13 +132,7 @@ def check_smooth(scalar: TensorV, run: ir.Forward, span: Span) -> None:
     Python has no derivatives that are known, and neither have derivatives (MI0601).
     """
     near = _near(scalar.node)
-    if any(isinstance(n, ir.Grad) for n in near):
-        raise fail(
-            "MI0601",
-            "not implemented: a gradient of a gradient",
-            span,
-            help="report the first gradient, or take a difference of two",
-        )
+    _check_first(scalar.node, run, span)
     if not _moves(scalar.node, run):
         raise fail(
             "MI0325",
@@ -183,6 +178,26 @@ def _check_points(near: Sequence[ir.Node], run: ir.Forward, span: Span) -> None:
                 label="this still has the others",
                 help=f"go over all of them: `over: [{names}]`, or read the family whole (`r[z]`)",
             )
+
+
+def _check_first(scalar: ir.Node, run: ir.Forward, span: Span) -> None:
+    """A gradient is a constant of what another is taken of, and of another run."""
+    inner = [n for n in _near(scalar) if isinstance(n, ir.Grad)]
+    if any(isinstance(n, ir.Grad) for n in _near(scalar, flat=False)):
+        raise fail(
+            "MI0601",
+            "not implemented: a gradient of a gradient",
+            span,
+            help="report the first gradient, or take it for a constant: `stop_gradient(grad(..))`",
+        )
+    if any(n.run == run for n in inner):
+        raise fail(
+            "MI0601",
+            "not implemented: a gradient beside one of the same run",
+            span,
+            label="this takes a gradient of that run for a constant",
+            help="take one of them in a run of its own: `run m on d do { x := stop_gradient(self) }`",
+        )
 
 
 def _check_axes(scalar: TensorV, run: ir.Forward, at: TensorV, span: Span) -> None:

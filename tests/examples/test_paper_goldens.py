@@ -44,6 +44,16 @@ class Paper:
 
 
 PAPERS = {
+    "08_degeneracy": Paper(
+        broken=("in3 * 3.0 - trade", "in3 * 3.0"),
+        golden={
+            "SELECT value FROM counts.rank WHERE kind = 'generic' AND seed = 20": 72.0,
+            "SELECT value FROM counts.bound WHERE kind = 'generic' AND seed = 20": 72.0,
+            "SELECT value FROM counts.rank WHERE kind = 'on' AND seed = 21": 49.0,
+            "SELECT value FROM counts.bound WHERE kind = 'dead' AND seed = 21": 32.0,
+        },
+        seconds=4,
+    ),
     "09_contextual_decomposition": Paper(
         broken=("rename(matters, src_head: head)", "rename(0.0 * matters, src_head: head)"),
         golden={
@@ -104,6 +114,16 @@ PAPERS = {
         seconds=20,
         part=("--select", "and_gate", "--select", "or_gate"),
         seeds=("seed", (21, 22)),
+    ),
+    "33_population": Paper(
+        broken=("supervised_alignment(e, ask.kind)", "supervised_alignment(e, shuffle(ask.kind, seed: 9))"),
+        golden={
+            "SELECT value FROM population.rho_steering WHERE s = 0": 0.953,
+            "SELECT value FROM population.rho_random WHERE s = 0": -0.43,
+            "SELECT value FROM population.rho_early WHERE s = 0": 0.893,
+        },
+        tol=0.1,
+        seconds=28,
     ),
     "45_geospatial": Paper(
         broken=("moran(ask.east, ask.north, here,", "moran(ask.east, ask.north, shuffle(here, seed: 9),"),

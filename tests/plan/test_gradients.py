@@ -38,3 +38,11 @@ def test_entries_of_a_scalar_share_one_forward() -> None:
 def test_operations_with_values_in_steps_are_those_that_no_gradient_goes_through() -> None:
     stepped = {n for n, info in CATALOG.items() if info.result in ("bool", "int")}
     assert stepped | {"sign", "stop_gradient"} == FLAT
+
+
+def test_a_gradient_as_a_constant_is_the_number_that_it_is() -> None:
+    """Of the layer before, by the Jacobian of that layer: nothing goes back through the constant."""
+    found = truth("constant_gradients").reports
+    one, other = found["recursion.by_gradient"], found["recursion.by_jacobian"]
+    assert max(map(abs, one.values())) > 1e-3
+    assert list(one.values()) == pytest.approx(list(other.values()), rel=1e-9)

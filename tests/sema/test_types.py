@@ -213,3 +213,10 @@ def test_a_function_of_the_library_that_lies_would_be_told() -> None:
     lie = "language mi 1\nfn loss(r: Run) -> Float<nat> = r.logits\n"
     source = SourceFile("lie.mi", lie, resource_dir("stdlib") / "lie.mi")
     assert [d.code for d in check_source(source, FileFacts()).bag.errors] == ["MI0319"]
+
+
+def test_what_an_edit_shares_is_looked_at_once() -> None:
+    """A value that is its own half sixty times over has 2^60 ways down, and 60 nodes."""
+    lets = "\n".join(f"  let v{i + 1} = v{i} + v{i}" for i in range(60))
+    body = f"  let v0 = (run m on d.clean)[z]\n{lets}\n  let r = run m on d.clean do {{ z := v60 }}\n"
+    assert program(body + "  report y = mean(ld(r), over: batch)").sinks
