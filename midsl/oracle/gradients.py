@@ -16,7 +16,7 @@ from midsl.ops.pullback import pull_back
 from midsl.ops.reduce import reduce
 from midsl.ops.registry import apply_op
 from midsl.oracle.inputs import Taken
-from midsl.oracle.memo import Memo
+from midsl.oracle.memo import Memo, OfSelf
 from midsl.oracle.sites import Point
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def pullback(oracle: Oracle, node: ir.Pullback, point: Point) -> NT:
 
     def f(x: NT) -> NT:
         other = copy.copy(oracle)
-        other.memo, other.given = Memo(), x
+        other.memo, other.of_self, other.given = Memo(), OfSelf(), x
         return other.value(node.of, point)
 
     at, by = (oracle.value(n, point) for n in (node.at, node.by))

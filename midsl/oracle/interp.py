@@ -29,7 +29,7 @@ from midsl.oracle.domains import Domains, Points, axis_of
 from midsl.oracle.gradients import gradient, product, pullback
 from midsl.oracle.inputs import Address, Change, Inputs, OracleModel, Taken, Values
 from midsl.oracle.leaves import leaf, literal
-from midsl.oracle.memo import Memo, uses_self
+from midsl.oracle.memo import Memo, OfSelf, uses_self
 from midsl.oracle.rows import Rows, both, joined, over_data
 from midsl.oracle.select import along, label_index
 from midsl.oracle.sites import Place, Point, coordinate
@@ -59,6 +59,7 @@ class Oracle:
         self.domains = Domains(inputs, domains or {}, tolerance, self.table)
         self.rows = Rows(inputs, self.domains.under, self.value)
         self.memo: Memo[NT] = Memo()
+        self.of_self = OfSelf()
         self.runs: Memo[dict[Address, NT]] = Memo()
         self.models: dict[str, OracleModel] = {}
         self.wanted: dict[str, set[ir.Site]] = {}
@@ -108,12 +109,11 @@ class Oracle:
 
         Axes are those of the type that no sweep at the point accounts for, in any order.
         """
-        if uses_self(node):
-            return self._value(node, point, me)
-        key = self.key(node, point)
-        found = self.memo.get(key)
+        own = uses_self(node)
+        memo, key = self.of_self.of(me) if own else self.memo, self.key(node, point)
+        found = memo.get(key)
         if found is None:
-            found = self.memo.put(key, self._value(node, point, None))
+            found = memo.put(key, self._value(node, point, me if own else None))
         return found
 
     def key(self, node: ir.Node, point: Point) -> tuple[object, ...]:

@@ -1,6 +1,6 @@
 """Values kept for reuse, up to a number of bytes: a sweep over a real model must not fill the memory.
 
-What depends on the `self` of an edit is not kept: it has another value each time.
+What depends on the `self` of an edit has another value each time, and is kept only while it is the same one.
 """
 
 from __future__ import annotations
@@ -40,6 +40,20 @@ class Memo(Generic[V]):
             _, old = self.table.popitem(last=False)
             self.held -= _bytes(old)
         return value
+
+
+class OfSelf:
+    """What was worked out of the last `self`: an expression may use each of its parts many times."""
+
+    def __init__(self) -> None:
+        self.me: NT | None = None
+        self.memo: Memo[NT] = Memo()
+
+    def of(self, me: NT | None) -> Memo[NT]:
+        """Return what is kept of one `self`; what was kept of another is forgotten."""
+        if me is not self.me:
+            self.me, self.memo = me, Memo()
+        return self.memo
 
 
 def _bytes(value: NT | Mapping[tuple[str, int | None], NT]) -> int:

@@ -197,6 +197,14 @@ def test_it_holds_on_each_seed(name: str, param: str, value: int, tmp_path: Path
 
 
 @pytest.mark.slow
+def test_towns_that_are_there_are_a_map_too(tmp_path: Path) -> None:
+    paper = Paper(broken=("", ""), given={"places": "world_places/world_place.csv"})
+    assert run(EXAMPLES / "45_geospatial.mi", paper, tmp_path / "store", "-p", "country=Italy") == 0
+    query = "SELECT min(value) AS value FROM layers.share WHERE layer = 2"
+    assert ask(tmp_path / "store", query) == [{"value": 1.0}]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAPERS)
 def test_it_means_what_the_oracle_says(name: str, tmp_path: Path) -> None:
     paper = PAPERS[name]

@@ -137,6 +137,17 @@ def test_self_is_what_arrives() -> None:
     check(r, by_hand("clean", "logits", resid_post_0=put(0.5, ...), resid_post_1=lambda x: 2 * x))
 
 
+def test_each_part_of_an_edit_is_worked_out_once() -> None:
+    """2^60 ways lead to `self`: this ends, or it does not. What is kept of one is not for the next."""
+    early, late = site("resid_post", layer=0), site("resid_post", layer=1)
+    same: dict[ir.Site, ir.Node] = {s: me(s) for s in (early, late)}
+    for s in same:
+        for _ in range(60):
+            same[s] = apply("mul", apply("add", same[s], same[s]), const(0.5))
+    r = run(CLEAN, edit(early, same[early], False), edit(late, apply("add", same[late], const(1.0)), False))
+    check(r, by_hand("clean", "logits", resid_post_1=lambda x: x + 1))
+
+
 def test_order_at_one_address() -> None:
     s = site("resid_post", layer=0)
     plus = edit(s, apply("add", me(s), const(1.0)), False)
