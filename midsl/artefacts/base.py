@@ -42,6 +42,12 @@ AXES: dict[str, tuple[str, ...]] = {
 `out` that has a name of its own (a matrix of a space into itself has no two axes of one name)."""
 
 
+def axes_of(name: str, layered: bool) -> tuple[str, ...]:
+    """Our order of a tensor's axes; at several layers, `layer` first, and `target`, where it writes."""
+    target = ("target",) if name == "dec" else ()
+    return ("layer", *target, *AXES[name]) if layered else AXES[name]
+
+
 @dataclass(frozen=True)
 class Kept:
     """A tensor in a file.
@@ -50,12 +56,14 @@ class Kept:
         key: its name there.
         axes: its axes there, in order.
         shape: its shape there; None where only reading the file would tell (`.pt`).
+        least: what no entry is below, if the format computes something else there.
     """
 
     path: Path
     key: str
     axes: tuple[str, ...]
     shape: tuple[int, ...] | None
+    least: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,25 +75,27 @@ class Artefact:
         kind: how it encodes.
         sizes: how long `in`, `code` and `out` are.
         settings: what else the kind needs: `k`, `subtract`, ..
-        tensors: where each tensor is, by our name.
+        tensors: where each tensor is, by our name; of one that is at several layers, where each layer's is.
         hook, hook_out: where in the model it reads and writes, as the format spells it; "" if it is silent.
         heads: whether what it reads and writes is all heads' output, one after the other.
         config: the configuration as found.
         fixed: what some keys hold, which are none of the tensors: all entries one number, or a list.
         also: other keys that the file may have.
+        layers: how many layers it is at together; 0 if it is at one place.
     """
 
     format: str
     kind: str
     sizes: Mapping[str, int]
     settings: Mapping[str, Setting]
-    tensors: Mapping[str, Kept]
+    tensors: Mapping[str, Kept | tuple[Kept, ...]]
     hook: str = ""
     hook_out: str = ""
     heads: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     also: tuple[str, ...] = ()
+    layers: int = 0
 
 
 def not_understood(what: str, path: Path, help: str = "mend the file, or make it again") -> MiError:

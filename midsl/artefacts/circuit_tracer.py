@@ -1,18 +1,21 @@
 """circuit-tracer: `config.yaml` and `layer_{i}.safetensors`, a transcoder for each layer.
 
-Its encoder is the transpose of SAELens': `W_enc` [code, in].
+One across layers is in files of its own (`midsl.artefacts.cross_layer`). Encoders are the transpose of
+SAELens': `W_enc` [code, in].
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from midsl.artefacts.base import WHERE, Artefact, Layout, Setting, gather, not_understood, number
+from midsl.artefacts import cross_layer
+from midsl.artefacts.base import WHERE, Artefact, Kept, Layout, Setting, gather, not_understood, number
 from midsl.artefacts.headers import AGAIN, header
 from midsl.diagnostics.model import fail
 
-CONFIG = "config.yaml"
+CONFIG, KIND = "config.yaml", "transcoder_set"
 LAYOUT: Layout = {
     "enc": ("W_enc", ("code", "in")),
     "dec": ("W_dec", ("code", "out")),
@@ -27,14 +30,22 @@ _FIELDS = {
 }  # fmt: skip
 
 
-def read(folder: Path, layer: int) -> Artefact:
-    """What a folder says of one layer. Raises MI0514 for what is not understood."""
+def read(folder: Path, layer: int | None) -> Artefact:
+    """What a folder says, of one layer if it has one for each. Raises MI0514 for what is not understood."""
     path = folder / CONFIG
-    config = _config(path)
+    config = configured(path)
     if unknown := sorted(config.keys() - _FIELDS):
         raise not_understood(f"what is `{unknown[0]}`?", path)
-    if config.get("model_kind") != "transcoder_set":
-        raise not_understood(f"the kind `{config.get('model_kind')}` is not known", path, "transcoder_set")
+    kind = config.get("model_kind")
+    if kind == cross_layer.KIND:
+        if layer is not None:
+            help = "read it with `cross_layer_file`"
+            raise not_understood(f"a `{kind}` is one of all layers", path, help)
+        return cross_layer.read(folder, path, config)
+    if kind != KIND:
+        raise not_understood(f"the kind `{kind}` is not known", path, f"{KIND} or {cross_layer.KIND}")
+    if layer is None:
+        raise fail("MI0514", f"{folder} has a decomposition for each layer", help="say which: `layer: 3`")
     file = weights(folder, config, layer)
     found = header(file) or {}
     encoder, decoder = found.get("W_enc", ((), ""))[0], found.get("W_dec", ((), ""))[0]
@@ -51,7 +62,9 @@ def read(folder: Path, layer: int) -> Artefact:
         raise not_understood(f"the activation is `{activation}`, and the tensors are of `{kind}`", path)
     layout = {**LAYOUT, **(THRESHOLD if jump else {}), **(SKIP if "W_skip" in found else {})}
     hooks = [_full(config.get(f"feature_{way}_hook"), layer) for way in ("input", "output")]
-    kept = gather(file, layout, sizes)
+    kept: dict[str, Kept] = gather(file, layout, sizes)
+    if jump:
+        kept["threshold"] = replace(kept["threshold"], least=0.0)  # below, it lets through what is negative
     return Artefact("circuit_tracer", kind, sizes, settings, kept, hooks[0], hooks[1], config=config)
 
 
@@ -73,7 +86,8 @@ def weights(folder: Path, config: dict[str, Any], layer: int) -> Path:
     return folder / str(listed[layer])
 
 
-def _config(path: Path) -> dict[str, Any]:
+def configured(path: Path) -> dict[str, Any]:
+    """The configuration of a folder. Raises MI0504 if it cannot be read, MI0510 if it is no table of YAML."""
     import yaml
 
     try:

@@ -19,6 +19,7 @@ _FILES: tuple[tuple[str, str, Callable[..., Artefact]], ...] = (
     (circuit_tracer.CONFIG, circuit_tracer.CONFIG, circuit_tracer.read),
 )
 PER_LAYER = (circuit_tracer.read, tuned_lens.read)
+"""Of one layer of a folder; circuit-tracer's may be of all, if none is named."""
 
 
 def read(path: Path, layer: int | None = None) -> Artefact:
@@ -37,8 +38,6 @@ def read(path: Path, layer: int | None = None) -> Artefact:
             continue
         if reader not in PER_LAYER:
             return reader(path)
-        if layer is None:
-            raise fail("MI0514", f"{path} has a decomposition for each layer", help="say which: `layer: 3`")
         return reader(path, layer)
     wanted = sorted({" and ".join(dict.fromkeys((c, w))) for c, w, _ in _FILES})
     raise fail("MI0514", f"{path} is in no known format", help=f"a folder has {'; or '.join(wanted)}")

@@ -28,8 +28,10 @@ def layout(layer: int) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {"weight": (f"{layer}.weight", ("new", "in")), "bias": (f"{layer}.bias", ("new",))}
 
 
-def read(folder: Path, layer: int) -> Artefact:
+def read(folder: Path, layer: int | None) -> Artefact:
     """What a folder says of one layer. Raises MI0514 for what is not understood."""
+    if layer is None:
+        raise fail("MI0514", f"{folder} has a decomposition for each layer", help="say which: `layer: 3`")
     path = folder / CONFIG
     config = read_json(path)
     if unknown := sorted(config.keys() - _FIELDS):

@@ -14,8 +14,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from midsl.artefacts import circuit_tracer, dictionary_learning, gemma_scope, sae_lens, sparsify, tuned_lens
-from midsl.artefacts.base import AXES, Layout, Setting, not_understood
+from midsl.artefacts import (
+    circuit_tracer,
+    cross_layer,
+    dictionary_learning,
+    gemma_scope,
+    sae_lens,
+    sparsify,
+    tuned_lens,
+)
+from midsl.artefacts.base import AXES, Layout, Setting, axes_of, not_understood
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Parts:
         layer: of the site that is read.
         model: what the model is called.
         config: the configuration it came with, if it came from a file of the same format.
+        layers: how many layers it is at together; 0 if it is at one place.
     """
 
     kind: str
@@ -39,6 +48,7 @@ class Parts:
     model: str
     heads: bool = False
     config: Mapping[str, Any] = field(default_factory=dict)
+    layers: int = 0
 
     @property
     def two(self) -> bool:
@@ -153,29 +163,55 @@ def _gemma_scope(folder: Path, parts: Parts) -> None:
 
 
 def _circuit_tracer(folder: Path, parts: Parts) -> None:
-    import yaml
-
     path = folder / circuit_tracer.CONFIG
-    if parts.kind not in ("relu", "jumprelu", "topk") or parts.settings["subtract"] or parts.heads:
+    kinds = ("relu", "jumprelu") if parts.layers else ("relu", "jumprelu", "topk")
+    if parts.kind not in kinds or parts.settings["subtract"] or parts.heads:
         raise _no_such("circuit-tracer", parts, path)
+    if parts.kind == "jumprelu" and bool((parts.tensors["threshold"] < 0).any()):
+        raise not_understood("circuit-tracer lets negative codes through where a threshold is below 0", path)
+    kind = cross_layer.KIND if parts.layers else circuit_tracer.KIND
+    if path.exists() and (other := circuit_tracer.configured(path).get("model_kind")) != kind:
+        raise not_understood(f"the folder holds a `{other}`", path, "write to another folder")
+    config: dict[str, Any] = {
+        "model_name": parts.model,
+        **parts.config,
+        "model_kind": kind,
+        "feature_input_hook": re.sub(r"^blocks\.(\d+|\*)\.", "", parts.hook),
+        "feature_output_hook": re.sub(r"^blocks\.(\d+|\*)\.", "", parts.hook_out),
+    }
+    if parts.kind == "topk":
+        config |= {"activation": "topk", "k": parts.settings["k"]}
+    kept = _cross_layer(folder, parts) if parts.layers else _one_layer(folder, parts, config)
+    _yaml(path, config)
+    for file, tensors in kept.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, file)
+
+
+def _one_layer(folder: Path, parts: Parts, config: dict[str, Any]) -> dict[Path, dict[str, Tensor]]:
     layout = {
         **circuit_tracer.LAYOUT,
         **(circuit_tracer.THRESHOLD if parts.kind == "jumprelu" else {}),
         **(circuit_tracer.SKIP if "skip" in parts.tensors else {}),
     }
-    config: dict[str, Any] = {
-        "model_name": parts.model,
-        **parts.config,
-        "model_kind": "transcoder_set",
-        "feature_input_hook": re.sub(r"^blocks\.\d+\.", "", parts.hook),
-        "feature_output_hook": re.sub(r"^blocks\.\d+\.", "", parts.hook_out),
-    }
-    if parts.kind == "topk":
-        config |= {"activation": "topk", "k": parts.settings["k"]}
-    weights = circuit_tracer.weights(folder, config, parts.layer)
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    save_file(_kept(parts, layout), weights)
+    return {circuit_tracer.weights(folder, config, parts.layer): _kept(parts, layout)}
+
+
+def _cross_layer(folder: Path, parts: Parts) -> dict[Path, dict[str, Tensor]]:
+    """The files of a transcoder across layers; MI0514 if it writes to layers before the one that it reads."""
+    path, found = folder / circuit_tracer.CONFIG, {}
+    for i in range(parts.layers):
+        own = {name: tensor[i] for name, tensor in parts.tensors.items()}
+        if bool(own["dec"][:i].any()):
+            raise not_understood(f"features of layer {i} write to one before it", path)
+        own["dec"] = own["dec"][i:]
+        reads, writes = cross_layer.layouts(i, parts.kind == "jumprelu")
+        found[cross_layer.encoder(folder, i)] = _kept(replace(parts, tensors=own), reads)
+        found[cross_layer.decoder(folder, i)] = _kept(replace(parts, tensors=own), writes)
+    there = cross_layer.files(folder) if folder.is_dir() else []
+    if odd := sorted(set(there) - {p.name for p in found}):
+        raise not_understood(f"the folder holds `{odd[0]}`, of more layers", path, "write to another folder")
+    return found
 
 
 def _tuned_lens(folder: Path, parts: Parts) -> None:
@@ -218,6 +254,13 @@ WRITERS: dict[str, Callable[[Path, Parts], None]] = {
 """Formats by the name that the command line has for each; each raises MI0514 for what it has no place for."""
 
 
+def write(format: str, folder: Path, parts: Parts) -> None:
+    """Write a decomposition in a format. Raises MI0514 if the format has no place for it."""
+    if parts.layers and format != "circuit_tracer":
+        raise _no_such(format, parts, folder)
+    WRITERS[format](folder, parts)
+
+
 def _no_such(package: str, parts: Parts, path: Path) -> Exception:
     """What this decomposition is, where a package has nothing of the kind."""
     said = [parts.kind, "at two places" if parts.two else "at one place"]
@@ -225,6 +268,7 @@ def _no_such(package: str, parts: Parts, path: Path) -> Exception:
     said += ["its bias taken off what it reads"] if parts.settings.get("subtract") else []
     said += ["its code in units of the decoder's rows"] if parts.settings.get("rescale") else []
     said += ["of all heads together"] if parts.heads else []
+    said += [f"of {parts.layers} layers together"] if parts.layers else []
     return not_understood(f"{package} has no such decomposition ({', '.join(said)})", path)
 
 
@@ -233,9 +277,20 @@ def _json(path: Path, config: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
+def _yaml(path: Path, config: Mapping[str, Any]) -> None:
+    import yaml
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(dict(config)), encoding="utf-8")
+
+
 def _kept(parts: Parts, layout: Layout) -> dict[str, Tensor]:
-    """The tensors under a format's keys, in its order of axes."""
+    """The tensors under a format's keys, in its order of axes; of one layer, if it is at several."""
     return {
-        key: parts.tensors[name].permute([AXES[name].index(a) for a in axes]).contiguous()
+        key: parts.tensors[name].permute([_ours(name, axes).index(a) for a in axes]).contiguous()
         for name, (key, axes) in layout.items()
     }
+
+
+def _ours(name: str, axes: tuple[str, ...]) -> tuple[str, ...]:
+    return axes_of(name, layered=True)[1:] if "target" in axes else AXES[name]

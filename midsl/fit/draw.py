@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,12 @@ def draw_params(node: ir.Params) -> dict[str, Tensor]:
 
 
 def kept_tensor(given: Mapping[str, Any], span: Span) -> Tensor:
-    """A tensor of a file (see ``midsl.sema.stored``), in our order of axes and its own precision."""
+    """A tensor of a file (see ``midsl.sema.stored``), in our order of axes and its own precision.
+
+    One that is at several layers is made of those of each; those that write to fewer write 0 to the first.
+    """
+    if "layers" in given:
+        return _stacked([kept_tensor(dict(one), span) for one in given["layers"]])
     try:
         value = read_tensor(
             Path(given["path"]),
@@ -59,7 +64,17 @@ def kept_tensor(given: Mapping[str, Any], span: Span) -> Tensor:
         name = Path(given["path"]).name
         what = f"{name}: `{given['key']}` is {list(value.shape)}, not {list(given['shape'])}"
         raise fail("MI0514", what, span, help="mend the file or its configuration")
+    if "least" in given and bool((value < given["least"]).any()):
+        what = f"{Path(given['path']).name}: `{given['key']}` has entries below {given['least']:g}"
+        raise fail("MI0514", what, span, help="the package lets negative codes through there: midsl has none")
     return value.permute(given["order"]).contiguous()
+
+
+def _stacked(layers: Sequence[Tensor]) -> Tensor:
+    """The tensors of all layers as one, along a first axis; the shorter ones are 0 before they begin."""
+    most = max(len(x) for x in layers)
+    full = [x if len(x) == most else torch.cat([x.new_zeros(most - len(x), *x.shape[1:]), x]) for x in layers]
+    return torch.stack(full)
 
 
 def units_of(node: ir.Params) -> dict[str, int]:

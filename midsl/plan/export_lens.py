@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from midsl.artefacts.base import AXES
-from midsl.artefacts.write import WRITERS, Parts
+from midsl.artefacts.base import AXES, axes_of
+from midsl.artefacts.write import Parts, write
 from midsl.diagnostics.model import fail
 from midsl.diagnostics.suggest import did_you_mean
 from midsl.fit.draw import entries, kept_tensor
@@ -47,7 +47,7 @@ def export_lens(
         checked.require()
         made = _named(checked, name)
         parts = parts_of(made, binder, checked)
-        WRITERS[format](folder, replace(parts, config=_config(made, format)))
+        write(format, folder, replace(parts, config=_config(made, format)))
     return parts
 
 
@@ -88,13 +88,16 @@ def parts_of(lens: LensV, binder: Binder, checked: Checked) -> Parts:
     source = lens.source or lens.at
     consts = {n: v.value for n, v in record.fields.items() if isinstance(v, ConstV)}
     own = {"in": _axes(source), "out": _axes(lens.at), "code": (lens.code.name if lens.code else "feature",)}
+    if lens.at.joint:
+        own |= {"layer": ("layer",), "target": ("target",)}
     evaluator = Evaluator(binder, Domains(), Rows({}, {}))  # type: ignore[arg-type]
     tensors = {n: _tensor(v, n, own, evaluator) for n, v in record.fields.items() if isinstance(v, TensorV)}
-    sizes = {role: tensors[n].shape[i] for n in tensors for i, role in enumerate(AXES[n])}
+    joint = lens.at.joint
+    sizes = {role: tensors[n].shape[i] for n in tensors for i, role in enumerate(axes_of(n, joint))}
     sizes = {"code": 0, **sizes, "out": sizes.get("out", sizes.get("new", 0))}
     for n in [n for n in consts if n in AXES]:  # a bias that is left out
         dtype = next(iter(tensors.values())).dtype
-        tensors[n] = torch.full([sizes[r] for r in AXES[n]], float(consts.pop(n)), dtype=dtype)
+        tensors[n] = torch.full([sizes[r] for r in axes_of(n, joint)], float(consts.pop(n)), dtype=dtype)
     layer, hook = _hook(source)
     return Parts(
         str(consts["kind"]),
@@ -106,12 +109,14 @@ def parts_of(lens: LensV, binder: Binder, checked: Checked) -> Parts:
         layer,
         _model_name(source, checked),
         bool(consts.get("heads", False)),
+        layers=sizes.get("layer", 0),
     )
 
 
 def _axes(site: SiteV) -> tuple[str, ...]:
     gone = {a for a, i in site.site.select if not isinstance(i, (ir.Slice, ir.Star))}
-    return tuple(a for a in site.row.axes if a not in ("batch", "pos") and a not in gone)
+    gone |= {"batch", "pos", *(("layer",) if site.joint else ())}
+    return tuple(a for a in site.row.axes if a not in gone)
 
 
 def _tensor(value: TensorV, name: str, own: Mapping[str, tuple[str, ...]], evaluator: Evaluator) -> Tensor:
@@ -122,13 +127,14 @@ def _tensor(value: TensorV, name: str, own: Mapping[str, tuple[str, ...]], evalu
     node = value.node
     kept = _kept(node)
     found = evaluator.grid(node)
-    roles = {r: own[r] for r in AXES[name] if r in own}
+    wanted = axes_of(name, "layer" in own)
+    roles = {r: own[r] for r in wanted if r in own}
     left = tuple(a for a in found.axes if a not in {x for axes in roles.values() for x in axes})
     roles["new"] = left
-    found = found.permute_to([a for r in AXES[name] for a in roles[r]])
-    shape = [prod(found.size(a) for a in roles[r]) for r in AXES[name]]
+    found = found.permute_to([a for r in wanted for a in roles[r]])
+    shape = [prod(found.size(a) for a in roles[r]) for r in wanted]
     data = found.data.reshape(shape).detach()
-    return (data if kept is None else data.to(kept)).contiguous()
+    return data.to(kept or torch.float32).contiguous()
 
 
 def _kept(node: ir.Node) -> torch.dtype | None:
@@ -142,12 +148,14 @@ def _kept(node: ir.Node) -> torch.dtype | None:
 
 
 def _hook(site: SiteV) -> tuple[int, str]:
-    """Where a site is, in TransformerLens' spelling: MI0514 if it is one head, or in no one block."""
+    """Where a site is, in TransformerLens' spelling: MI0514 if it is one head, or some blocks of several."""
     layer = site.site.index("layer")
-    if site.site.index("head") is not None or not (isinstance(layer, ir.Const) and type(layer.value) is int):
-        help = "export a decomposition of a whole site of one block"
-        raise fail("MI0514", f"no format names this `{site.site.name}`", site.site.span, help=help)
     *path, last = site.site.name.split(".")
+    if site.joint and isinstance(layer, ir.Star):
+        return 0, ".".join(["blocks", "*", *path, f"hook_{last}"])
+    if site.site.index("head") is not None or not (isinstance(layer, ir.Const) and type(layer.value) is int):
+        help = "export a decomposition of a whole site, of one block or of all"
+        raise fail("MI0514", f"no format names this `{site.site.name}`", site.site.span, help=help)
     return layer.value, ".".join(["blocks", str(layer.value), *path, f"hook_{last}"])
 
 

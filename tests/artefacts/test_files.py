@@ -41,13 +41,15 @@ def spec(folder: Path, declared: str, more: str = "") -> Path:
     return path
 
 
-def computed(folder: Path, declared: str) -> dict[str, torch.Tensor]:
+def computed(
+    folder: Path, declared: str, back: str = "s.decode(r[s.code])"
+) -> dict[str, torch.Tensor]:
     """What a decomposition in a file sees, its codes and what it makes of them: [12, ..] each."""
     more = f"""experiment e {{
       let r = run m on d
       report seen = mean(r[{READS[declared[-2:]]}], over: batch)
       report code = mean(r[s.code], over: batch)
-      report back = mean(s.decode(r[s.code]), over: batch)
+      report back = mean({back}, over: batch)
     }}"""
     found = tables(compile_spec(spec(folder, declared, more)))  # one row, so that its mean is itself
     return {n: torch.from_numpy(t.value).float().reshape(12, -1) for n, t in found.items()}
