@@ -11,15 +11,24 @@ from torch import Tensor
 from midsl.diagnostics.model import fail
 from midsl.source import Span
 
+FUSED_FROM = 1 << 16
+"""Entries of all weights together from which one pass over them is worth its own rounding."""
 
-def optimiser_of(weights: Sequence[Tensor], options: Mapping[str, float | str]) -> torch.optim.Optimizer:
-    """Return the optimiser that ``adam(...)``, ``adamw(...)`` or ``sgd(...)`` of a spec asks for."""
+
+def optimiser_of(
+    weights: Sequence[Tensor], options: Mapping[str, float | str], fused: bool = False
+) -> torch.optim.Optimizer:
+    """Return the optimiser that ``adam(...)``, ``adamw(...)`` or ``sgd(...)`` of a spec asks for.
+
+    `fused`: large weights may be gone over once for each step, and not once for each term of its formula.
+    """
     lr, wd = float(options["lr"]), float(options["wd"])
     if options["optim"] == "sgd":
         return torch.optim.SGD(weights, lr=lr, momentum=float(options["momentum"]), weight_decay=wd)
     betas = (float(options["beta1"]), float(options["beta2"]))
     kind = torch.optim.AdamW if options["optim"] == "adamw" else torch.optim.Adam
-    return kind(weights, lr=lr, betas=betas, weight_decay=wd)
+    fused = fused and sum(w.numel() for w in weights) >= FUSED_FROM
+    return kind(weights, lr=lr, betas=betas, weight_decay=wd, fused=fused or None)
 
 
 def descend(

@@ -30,14 +30,15 @@ from midsl.ir import nodes as ir
 from midsl.ops.named import NT
 from midsl.plan.bind import Binder
 from midsl.plan.domains import Domains
-from midsl.plan.evaluate import Env, Evaluator
+from midsl.plan.evaluate import Env
 from midsl.plan.fitruns import RunLoss
+from midsl.plan.fitsparse import LossEvaluator, sparse_parts
 from midsl.plan.fitstream import Stream
 from midsl.plan.inputs import Rows
 from midsl.plan.train import trained_path
 from midsl.show.progress import progress
 
-RECIPE = 1
+RECIPE = 2
 """Raised whenever the same settings would fit to other parameters."""
 EVERY = 20.0
 """Seconds between checkpoints."""
@@ -135,7 +136,7 @@ class _Job:
         self.path = fitted_path(binder, node)
         self.live = {n: t.requires_grad_(True) for n, t in draw_params(node.params).items()}
         self.units = units_of(node.params)
-        self.optimiser = optimiser_of(list(self.live.values()), self.options)
+        self.optimiser = optimiser_of(list(self.live.values()), self.options, fused=True)
         self.steps = self.done_steps = int(self.options["steps"])
         self.step = 0
         self.latest = float("nan")
@@ -213,7 +214,8 @@ class _Job:
 
 
 def _value_loss(job: _Job, places: Sequence[int]) -> Callable[[int, list[NT]], Tensor]:
-    evaluator = Evaluator(_Live(job), Domains(), Rows({}, {}))  # type: ignore[arg-type]
+    fast = sparse_parts(job.node.loss, int(job.options["batch"]))
+    evaluator = LossEvaluator(_Live(job), Domains(), Rows({}, {}), fast=fast)  # type: ignore[arg-type]
 
     def loss(step: int, seen: list[NT]) -> Tensor:
         env = Env(seen=tuple(seen[i] for i in places))

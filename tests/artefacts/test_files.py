@@ -41,9 +41,7 @@ def spec(folder: Path, declared: str, more: str = "") -> Path:
     return path
 
 
-def computed(
-    folder: Path, declared: str, back: str = "s.decode(r[s.code])"
-) -> dict[str, torch.Tensor]:
+def computed(folder: Path, declared: str, back: str = "s.decode(r[s.code])") -> dict[str, torch.Tensor]:
     """What a decomposition in a file sees, its codes and what it makes of them: [12, ..] each."""
     more = f"""experiment e {{
       let r = run m on d
