@@ -41,6 +41,8 @@ def descend(
 ) -> float:
     """Take one step down a loss, at the learning rate that `rate_at` gives it, and return the loss.
 
+    Gradients that are longer together than `clip` are cut to that length first.
+
     Raises:
         MiError: MI0703 (exit code 4) if the loss is no finite number.
     """
@@ -58,6 +60,9 @@ def descend(
         group["lr"] = rate_at(step, options)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    if longest := float(options.get("clip", 0.0)):
+        weights = [w for group in optimiser.param_groups for w in group["params"]]
+        torch.nn.utils.clip_grad_norm_(weights, longest)
     optimiser.step()
     return value
 

@@ -60,7 +60,8 @@ _TWO = {
 }
 _OPTIMISERS = {
     "adam": "The Adam optimiser; the rate rises over the first `warmup` steps, and falls to a tenth over "
-    "the last share `cooldown` of the steps of a fit.",
+    "the last share `cooldown` of the steps of a fit; gradients that are longer together than `clip` are cut "
+    "to it.",
     "adamw": "Adam with decoupled weight decay.",
     "sgd": "Stochastic gradient descent.",
 }

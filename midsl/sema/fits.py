@@ -35,10 +35,11 @@ if TYPE_CHECKING:
 
 FIT = PlainType("Fit")
 FIELDS = ("on", "optim", "tokens", "steps", "batch", "seed", "skip", "until")
+_ALL = {"warmup": 0.0, "cooldown": 0.0, "clip": 0.0}
 OPTIMISERS = {
-    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.0, "warmup": 0.0, "cooldown": 0.0},
-    "adamw": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.01, "warmup": 0.0, "cooldown": 0.0},
-    "sgd": {"lr": 1e-2, "momentum": 0.0, "wd": 0.0, "warmup": 0.0, "cooldown": 0.0},
+    "adam": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.0, **_ALL},
+    "adamw": {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "wd": 0.01, **_ALL},
+    "sgd": {"lr": 1e-2, "momentum": 0.0, "wd": 0.0, **_ALL},
 }
 BATCH, ROWS = 512, 16
 """Positions of a step of a fit to activations, rows of one whose loss is about runs, where none are given."""
@@ -234,5 +235,5 @@ def _options(record: RecordV, batch: int, span: Span) -> tuple[tuple[str, ir.Jso
 
 
 def settings_of(optim: OptimV) -> tuple[tuple[str, float], ...]:
-    """What an optimiser is told; a cooldown of nothing is not said."""
-    return tuple((k, v) for k, v in optim.settings.items() if v or k != "cooldown")
+    """What an optimiser is told; no cooldown and no clipping are not said."""
+    return tuple((k, v) for k, v in optim.settings.items() if v or k not in ("cooldown", "clip"))

@@ -68,7 +68,7 @@ def ours(cell: str, kind: str, folder: Path | None = None) -> dict[str, Any]:
     x = activations(module, tokens[:HELD], LAYER)
     t = tensors
     if kind == "topk":
-        read_of = ((x - t["b"]) @ t["enc"].T).relu()
+        read_of = ((x - t["b"]) @ t["enc"].T + t["b_enc"]).relu()
         top = read_of.topk(CELLS[cell]["k"], dim=-1)
         code = torch.zeros_like(read_of).scatter_(-1, top.indices, top.values)
     else:

@@ -38,6 +38,20 @@ def sae(fit: str, k: int = 3) -> str:
     return f"decomposition sae = topk_sae(at: x, d_sae: 24, k: {k}, fit: {fit})\n{QUALITY}"
 
 
+def test_gradients_are_cut_to_a_length(tmp_path: Path) -> None:
+    """With plain descent a step is no longer than rate x clip; without, these are."""
+    moved = {}
+    for clip in ("0.0", "0.001"):
+        body = f"""
+        decomposition s = relu_sae(at: x, d_sae: 16, fit: {{
+          on: d, steps: 3, batch: 8, optim: sgd(lr: 1.0, clip: {clip})
+        }})
+        decomposition raw = relu_sae(at: x, d_sae: 16)
+        experiment e {{ report far = sum(square(s.encoder - raw.encoder), over: [feature, d_model]) }}"""
+        moved[clip] = float(reports(tmp_path, body)["far"].value[0]) ** 0.5
+    assert 0 < moved["0.001"] <= 3.01e-3 < moved["0.0"]
+
+
 def test_a_fitted_dictionary_is_better_than_the_one_it_starts_from(tmp_path: Path) -> None:
     drawn = reports(tmp_path, sae("{}"))["error"].value[0]
     fitted = reports(tmp_path, sae("{ on: d, steps: 300, batch: 32, optim: adam(lr: 1e-2) }"))["error"].value[
