@@ -10,7 +10,8 @@ import pytest
 from midsl.diagnostics.codes import LINTS
 from midsl.diagnostics.model import Bag, Diagnostic
 from midsl.resources import resource_dir
-from midsl.sema.check import check_text
+from midsl.sema.check import check_source, check_text
+from midsl.sema.filefacts import FileFacts
 from midsl.sema.lints.run import FINDERS, lint
 from midsl.source import SourceFile
 from midsl.syntax.parse import parse
@@ -100,7 +101,13 @@ def test_errors_come_without_lints() -> None:
 
 @pytest.mark.parametrize("path", sorted(resource_dir("examples").rglob("*.mi")), ids=lambda p: p.stem)
 def test_our_examples_have_nothing_to_be_told(path: Path) -> None:
-    assert not codes(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    found = codes(text)
+    if found == {"L00"}:  # what it allows may be in functions that it calls: these are known to `check`
+        found = {
+            d.code for d in check_source(SourceFile(path.name, text), FileFacts()).bag if d.code in LINTS
+        }
+    assert not found
 
 
 @pytest.mark.parametrize("path", sorted(resource_dir("stdlib").rglob("*.mi")), ids=lambda p: p.stem)
