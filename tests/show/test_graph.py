@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from midsl.diagnostics.model import MiError
+from midsl.plan.driver import Execution, compile_source
+from midsl.plan.plots import drawn
 from midsl.show.graph import layout
 from midsl.show.svg import can_draw, svg
 from midsl.show.vega import to_json, vega
+from midsl.source import SourceFile
 from midsl.store.rows import Key, ResultTable
 
 
@@ -68,3 +72,48 @@ def test_what_has_no_edges_is_refused() -> None:
     with pytest.raises(MiError) as error:
         vega("graph", alone)
     assert error.value.diagnostics[0].code == "MI0205"
+
+
+ATTRIBUTED = """language mi 1
+import std.models as models
+from std.tasks import repeats
+from std.decomp import transcoder
+from std.attribution.transcoder_graph import pruned_graph, replaced, transcoder_graph
+model m = models.toy(layers: 2, heads: 2, d_model: 6, d_mlp: 8, vocab: 8, ctx: 8, seed: 0)
+## allow(L04): as drawn
+decomposition tcs = transcoder(from: m.blocks[*].ln2.normalized, to: m.blocks[*].mlp_out, d_sae: 6)
+data row  = repeats(m.tokenizer, n: 1, period_min: 2, period_max: 2, ctx: 5, seed: 5)
+site read = m.blocks[*].ln2.normalized
+site made = m.blocks[*].mlp_out
+experiment attribution {
+  let r = replaced(m, row, made)
+  let g = transcoder_graph(r, read, made, m.blocks[0].resid_pre, tcs, [7, 2, 7, 2, 7], [1, 3], length: 5)
+  report whole = g
+  report left  = pruned_graph(g, nodes: 0.9, edges: 0.95)
+  plot graph(whole)
+  plot graph(left)
+}
+"""
+
+
+@pytest.mark.slow
+def test_attribution_graphs_are_drawn_edge_by_edge() -> None:
+    """What `std.attribution` makes of a run, and what `std.graphs` leaves of it: marks are counted."""
+    done = Execution(compile_source(SourceFile("a.mi", ATTRIBUTED), Path()))
+    done.run()
+    plots = [p for s in done.stages for p in s.plots]
+    assert [t.report for _, t in plots] == ["whole_edges.weight", "left_edges.weight"]
+    assert len(plots[0][1]) > len(plots[1][1]) > 3, "fewer edges once it is pruned"
+    for plot, table in plots:
+        spec = json.loads(to_json(drawn(plot, table, done.bound)))
+        lines = [r for r in spec["data"]["values"] if r["is"] == "edge"]
+        nodes = {r["node"] for r in spec["data"]["values"] if r["is"] == "node"}
+        pairs = list(zip(table.keys["src"], table.keys["dst"], strict=True))
+        assert [(r["src"], r["dst"]) for r in lines] == pairs and nodes == {n for pair in pairs for n in pair}
+        assert any(str(n).startswith("f") for n in nodes) and any(str(n).startswith("o") for n in nodes)
+        if can_draw():
+            picture = svg(spec)
+            assert all(f">{n}<" in picture for n in nodes)
+            held = {"rule mark": lines, "point": nodes, "text mark": nodes}
+            marks = {w: picture.count(f'aria-roledescription="{w}"') for w in held}
+            assert marks == {w: len(x) for w, x in held.items()}
