@@ -121,7 +121,7 @@ def ands(n: int, d: int, features: int, seed: int, width: int = 0, often: float 
     """Sums of random directions, each on with chance `often`; target j is on where 2j and 2j + 1 are.
 
     Half of the rows have a pair of their own besides. Directions: one more dimension for each of `width`
-    targets.
+    targets, then those of the features.
     """
     if not 1 <= width <= features // 2:
         raise fail("MI0511", f"{width} pairs of {features} features", help="give `width` the number of pairs")
@@ -132,7 +132,8 @@ def ands(n: int, d: int, features: int, seed: int, width: int = 0, often: float 
     for side in (0, 1):
         on[np.arange(n)[has], 2 * own[has] + side] = True
     fired = on[:, 0 : 2 * width : 2] & on[:, 1 : 2 * width : 2]
-    return Table(on @ atoms, np.hstack([np.zeros((width, d)), np.eye(width)]), fired)
+    targets = np.hstack([np.zeros((width, d)), np.eye(width)])
+    return Table(on @ atoms, np.vstack([targets, np.hstack([atoms, np.zeros((features, width))])]), fired)
 
 
 KINDS: dict[str, Callable[..., Table]] = {f.__name__: f for f in (sums, tree, pairs, factors, words, ands)}

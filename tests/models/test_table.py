@@ -75,7 +75,9 @@ def test_a_pair_of_features_is_a_target() -> None:
     made = planted({"kind": "ands", "n": 500, "d": 30, "features": 6, "seed": 2}, 3)
     assert made.fired is not None
     assert 0.5 < made.fired.any(1).mean() < 0.7
-    assert np.allclose(made.directions[:, 30:], np.eye(3))
+    assert np.allclose(made.directions[:3, 30:], np.eye(3))
+    sizes = np.linalg.lstsq(made.directions[3:, :30].T, made.rows.T, rcond=None)[0].T
+    assert np.allclose(sizes.round(), sizes) and (made.fired == (sizes[:, ::2] * sizes[:, 1::2] > 0.5)).all()
 
 
 @pytest.mark.parametrize(
