@@ -50,6 +50,19 @@ PAPERS = {
             "SELECT value FROM stream.truth": 0.9705,
         },
     ),
+    "04_stitching": Paper(
+        ("take: novel)", "take: known)"),
+        ("stitching", "with_novel < base"),
+        {
+            "SELECT value FROM stitching.base": 0.01819,
+            "SELECT value FROM stitching.with_novel": 0.01115,
+            "SELECT value FROM stitching.with_known": 0.034,
+            "SELECT value FROM meta.explained_of": 0.8987,
+            "SELECT value FROM meta.of_random": 0.6726,
+        },
+        rel=0.03,
+        fast=False,
+    ),
     "05_snmf": Paper(
         ("rank: 10, keep: keep, steps: 500", "rank: 10, keep: keep, steps: 1"),
         ("planted", "close[keep: 0.15] >= 0.85"),
@@ -58,6 +71,19 @@ PAPERS = {
             "SELECT value FROM planted.close WHERE keep > 0.5": 0.5992,
             "SELECT value FROM concepts.distinct": 9.0,
         },
+    ),
+    "25_transcoders": Paper(
+        ("writers(tc.decoder)[target: j]", "writers(tc.decoder)[target: j + 1]"),
+        ("circuits", "own_after <= 0.5"),
+        {
+            "SELECT value FROM latents.f1 WHERE l1 BETWEEN 0.02 AND 0.05": 0.7825,
+            "SELECT value FROM latents.sae_f1 WHERE l1 BETWEEN 0.02 AND 0.05": 0.5866,
+            "SELECT value FROM latents.knows": 0.962,
+            "SELECT value FROM circuits.pairs": 1.0,
+            "SELECT value FROM circuits.own_after": 0.0,
+        },
+        rel=0.03,
+        fast=False,
     ),
     "40_mp_sae": Paper(
         ("in_order_of(truth, mp.decoder", "in_order_of(truth, none.decoder"),
