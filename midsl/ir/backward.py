@@ -17,7 +17,7 @@ NEEDS: dict[str, str] = {"attn": "attn.z", "act": "mlp.pre", "gate": "mlp.pre"}
 FLAT = frozenset(
     {
         *("and", "approx", "argmax", "argmin", "eq", "ge", "gt", "isfinite", "le", "lt", "ne", "not", "or"),
-        *("count_up", "rank", "sign", "stop_gradient"),
+        *("around", "count_up", "rank", "sign", "stop_gradient"),
     }
 )
 """Operations that no gradient goes through: their results move in steps, or not at all."""
