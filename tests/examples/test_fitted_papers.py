@@ -1,6 +1,6 @@
 """Papers whose methods are fitted: claims on three seeds, numbers, the question in SQL, a broken method.
 
-Each ends its docs with a line `Ask:`, a query of the results that answers the paper's headline question.
+Each ends its docs with a line `SQL:`, a query of the results that answers the paper's headline question.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def test_its_numbers(name: str, ran: Any) -> None:
 @pytest.mark.parametrize("name", cases(fast=True))
 def test_its_question_is_answered(name: str, ran: Any) -> None:
     text = (EXAMPLES / f"{name}.mi").read_text(encoding="utf-8")
-    (query,) = re.findall(r"^## Ask: (SELECT .*)$", text, re.M)
+    (query,) = re.findall(r"^## SQL: (SELECT .*)$", text, re.M)
     assert ask(ran(name), query)
 
 

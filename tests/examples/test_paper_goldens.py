@@ -1,6 +1,6 @@
 """Examples of papers: their claims hold, some of their numbers are pinned, their question is answered in SQL.
 
-And each fails once its method is broken in one place.
+And each fails once its method is broken in one place. Those that fit decompositions are in `test_fitted_papers`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.examples.common import EXAMPLES, ROOT, midsl
+from tests.examples.test_fitted_papers import PAPERS as FITTED
 from tests.examples.test_specs import ask, changed
 
 DATA = ROOT.parent / "shared" / "data"
@@ -65,6 +66,17 @@ PAPERS = {
         part=("--select", "sort", "-p", "n=16"),
         seeds=("seed", (21, 22)),
     ),
+    "14_observable_propagation": Paper(
+        broken=("observable(t, plus, minus), t.ln", "observable(t, 7, 8), t.ln"),
+        golden={
+            "SELECT value FROM heads.correlation WHERE s = 0": 1.0,
+            "SELECT value FROM heads.correlation WHERE s = 2": 0.998,
+            "SELECT value FROM heads.predicted WHERE s = 0 AND h = 3": 3.36,
+        },
+        tol=0.02,
+        seconds=16,
+        part=("--select", "heads"),
+    ),
     "16_responsiveness": Paper(
         broken=("sum(max(where(one.there", "sum(min(where(one.there"),
         golden={
@@ -80,6 +92,17 @@ PAPERS = {
             "SELECT value FROM audit.only_dead WHERE \"first\" = 0 AND explain = 'shap'": 0.0697674419,
         },
         given={"table": "tabular_german_credit/german_data.csv"},
+    ),
+    "17_physics_steering": Paper(
+        broken=("delta = high - low", "delta = high + low"),
+        golden={
+            "SELECT value FROM steer.first": 1.0,
+            "SELECT value FROM steer.grows": 8.02,
+            "SELECT value FROM learned.kept": 0.0,
+        },
+        tol=0.05,
+        seconds=13,
+        seeds=("seed", (1, 2)),
     ),
     "18_fis_cloud": Paper(
         broken=("t.y, 0, up, share * eps)", "t.y, 0, up, eps)"),
@@ -114,6 +137,16 @@ PAPERS = {
         seconds=20,
         part=("--select", "and_gate", "--select", "or_gate"),
         seeds=("seed", (21, 22)),
+    ),
+    "33_geometric_stability": Paper(
+        broken=("x - leading[component: out - 1]", "x - 0.0 * leading[component: out - 1]"),
+        golden={
+            "SELECT value FROM spectrum.similarity WHERE seed = 320 AND out = 1": 0.2732,
+            "SELECT value FROM spectrum.stability WHERE seed = 320 AND out = 1": 0.9554,
+            "SELECT value FROM spectrum.stability WHERE seed = 322 AND out = 20": 0.5529,
+            "SELECT value FROM rotated.after WHERE seed = 0": 0.7847,
+        },
+        tol=1e-3,
     ),
     "33_population": Paper(
         broken=("supervised_alignment(e, ask.kind)", "supervised_alignment(e, shuffle(ask.kind, seed: 9))"),
@@ -214,3 +247,12 @@ def test_it_means_what_the_oracle_says(name: str, tmp_path: Path) -> None:
     done = midsl("verify", EXAMPLES / f"{name}.mi", *given, "--json")
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["agrees"]
+
+
+def test_each_has_a_figure_and_a_question_for_sql() -> None:
+    papers = sorted(EXAMPLES.glob("[0-9]*_*.mi"))
+    assert {p.stem for p in papers} == {*PAPERS, *FITTED, "01_interaction_basis"}
+    for path in papers:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n## SQL: SELECT ") == 1, path.name
+        assert "\n  plot " in text, path.name
