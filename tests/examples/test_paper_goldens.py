@@ -1,6 +1,6 @@
 """Examples of papers: their claims hold, some of their numbers are pinned, their question is answered in SQL.
 
-And each fails once its method is broken in one place. Those that fit decompositions are in `test_fitted_papers`.
+And each fails once its method is broken in one place. Those that fit are in `test_fitted_papers`.
 """
 
 from __future__ import annotations
