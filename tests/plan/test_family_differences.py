@@ -25,7 +25,7 @@ TINY = {
 }
 SMALL = "layers: 1, heads: 2, d_model: 8, vocab: 40, ctx: 8"
 FAMILIES = [*TINY, *CONFIGS, *EXTRA, *TOYS]
-STEP = 1e-4
+STEP = 1e-5
 
 
 def model_of(family: str) -> str:
