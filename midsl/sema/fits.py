@@ -11,7 +11,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis, PlainType, TensorType
 from midsl.sema import tensors
 from midsl.sema.lenses import probe, with_fit
-from midsl.sema.runs import as_part, every_row
+from midsl.sema.runs import as_part, every_row, rows_at_hand
 from midsl.sema.sites import index_site, read
 from midsl.sema.states import bare
 from midsl.sema.unroll import Unroll, need_literal, settled
@@ -158,7 +158,8 @@ def _of_values(
         raise fail(
             "MI0207", "a fit needs data: `on:`", span, help="such as `fit: { on: text.train, steps: 100 }`"
         )
-    part = every_row(as_part(e, record.fields["on"], span), "fitting on", span)
+    rows = rows_at_hand(as_part(e, record.fields["on"], span), "fitting on", span)
+    part = every_row(rows, "fitting on", span)
     places = [made.at] if made.source is None else [made.source, made.at]
     if len(loss.params) != len(places):
         wanted = "the site's value" if len(places) == 1 else "what is read and what is written"

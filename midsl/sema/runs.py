@@ -211,6 +211,19 @@ def every_row(part: PartV, doing: str, span: Span) -> PartV:
     return part
 
 
+def rows_at_hand(part: PartV, doing: str, span: Span) -> PartV:
+    """A part whose rows are there before anything runs: what is fitted is fitted then (MI0601)."""
+    if isinstance(part.node.data, ir.Rollout):
+        raise fail(
+            "MI0601",
+            f"not implemented: {doing} rows that a rollout writes",
+            span,
+            label="these rows are there once the experiment runs",
+            help="write them in a spec of its own, keep their text in a file, and take that as data",
+        )
+    return part
+
+
 def templates(e: Elaborator, node: ast.Edits, scope: Scope) -> EditsV:
     """``do { a := x, more }`` as a value: targets known, values kept until a run is there."""
     found: list[EditTemplate] = []

@@ -11,7 +11,7 @@ from midsl.ir.types import PlainType
 from midsl.sema import tensors
 from midsl.sema.arguments import Args
 from midsl.sema.fits import OPTIMISERS, settings_of
-from midsl.sema.runs import as_part
+from midsl.sema.runs import as_part, rows_at_hand
 from midsl.sema.states import bare
 from midsl.sema.tensors import as_tensor
 from midsl.sema.unroll import need_literal
@@ -48,7 +48,7 @@ def train(e: Elaborator, node: ast.Call, scope: Scope) -> Value:
             help="such as `train(models.toy(layers: 2), on: text, ...)`",
         )
     at = args.expr("on").span
-    part = as_part(e, args.value("on"), at)
+    part = rows_at_hand(as_part(e, args.value("on"), at), "training on", at)
     if part.node.where is not None and not by_columns(part.node.where):
         raise fail(
             "MI0323",
