@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from midsl.diagnostics.model import Bag, MiError
@@ -125,7 +125,12 @@ def of_file(path: Path) -> Library:
 
 
 def read(path: Path) -> ast.Module:
-    """Parse a file."""
+    """Parse a file of the library, once for as long as it stays as it is."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, changed: int) -> ast.Module:
     bag = Bag()
     tree = parse(SourceFile(str(path), path.read_text(encoding="utf-8"), path), bag)
     assert tree is not None and not bag.errors, f"{path} is part of this install and does not parse"

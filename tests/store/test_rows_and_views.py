@@ -210,7 +210,8 @@ def test_stages_and_reports_of_one_run_have_axes_of_their_own(store: Store) -> N
     writer.finish("done", 0)
     assert store.import_runs() == 1
     assert store.query(
-        "SELECT layer, pos, dose, feature, extra.alpha::DOUBLE, value FROM measurements"
+        "SELECT layer, pos, dose, feature, extra.alpha::DOUBLE, value FROM measurements "
+        "ORDER BY dose NULLS FIRST, pos NULLS FIRST, layer"
     ).rows == [
         (0, None, None, None, None, 0.0),
         (1, None, None, None, None, 1.0),
