@@ -44,7 +44,7 @@ experiment e {{
 
 
 def swapped(pyvene: Any, module: Any, basis: Tensor | None) -> Tensor:
-    """What stands behind a block at the end of the corrupt rows, put into the clean ones, whole or by a basis.
+    """What the corrupt rows have at their end behind a block, put into the clean ones, whole or by a basis.
 
     Returns logits [batch, pos, vocab]. A basis is [d_model, rank].
     """
