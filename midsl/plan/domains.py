@@ -32,6 +32,7 @@ class Domains:
         if key not in self._columns:  # the points of a sweep never change once they are known
             values = [p[index] for p in self.points[sweep.digest]]
             kind = torch.float64 if any(isinstance(v, float) for v in values) else torch.int64
+            kind = torch.bool if values and all(isinstance(v, bool) for v in values) else kind
             self._columns[key] = torch.tensor(values, dtype=kind)
         return self._columns[key]
 
