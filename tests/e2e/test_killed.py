@@ -104,7 +104,7 @@ def rows(store: Store, run: str) -> dict[str, list[tuple[Any, ...]]]:
     found: dict[str, list[tuple[Any, ...]]] = {}
     sql = (
         "SELECT experiment, layer, head, value, n, se FROM measurements JOIN runs USING (run_id) "
-        "WHERE run_uuid = $run"
+        "WHERE run_uuid = $run ORDER BY experiment, layer, head"
     )
     for experiment, *row in store.query(sql, {"run": run}).rows:
         found.setdefault(experiment, []).append(tuple(row))
