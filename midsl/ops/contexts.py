@@ -120,14 +120,19 @@ def contexts(
     New axes are `rank` and `shift`.
     """
     data, real, rest, length = laid_out(x, mask)
+    at = best_places(data, real & (data > above), k)
+    found = found_at(at, data, real, length, window, above)
+    return NT(found.give(gives, length, start), (*rest, *axes_of(gives)))
+
+
+def found_at(at: Tensor, data: Tensor, real: Tensor, length: int, window: int, above: float) -> Found:
+    """What stands at places, and how active units are: at [units, rank]; data, real [units, positions]."""
     on = real & (data > above)
-    at = best_places(data, on, k)
     around, inside = gather_around(data, at, real, length, window)
     value = data.gather(-1, at.clamp(min=0))
     zero = torch.zeros((), dtype=data.dtype, device=data.device)
     total = torch.where(on, data, zero).sum(-1)
-    found = Found(value, at, around, inside, on.sum(-1), total, real.sum(-1))
-    return NT(found.give(gives, length, start), (*rest, *axes_of(gives)))
+    return Found(value, at, around, inside, on.sum(-1), total, real.sum(-1))
 
 
 def axes_of(gives: str) -> tuple[str, ...]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from midsl.diagnostics.model import fail
 from midsl.ir import nodes as ir
 from midsl.ir.crossing import pass_of
-from midsl.ops.contexts import Found, axes_of, gather_around, laid_out
+from midsl.ops.contexts import axes_of, found_at, laid_out
 from midsl.ops.named import NT
 from midsl.ops.registry import apply_op
 from midsl.oracle.sites import Point
@@ -41,11 +40,7 @@ def found(o: Oracle, node: ir.Apply, x: NT, mask: NT | None, point: Point) -> NT
     for values, counts, places in flat:
         if not _best(values, counts, places[places >= 0], k, above, slack):
             raise fail("MI0704", "the plan's choice is not where the value is largest", node.span)
-    on = real & (data > above)
-    around, inside = gather_around(data, at, real, length, window)
-    total = torch.where(on, data, torch.zeros((), dtype=data.dtype)).sum(-1)
-    value = data.gather(-1, at.clamp(min=0))
-    whole = Found(value, at, around, inside, on.sum(-1), total, real.sum(-1))
+    whole = found_at(at, data, real, length, window, above)
     gives, start = str(attrs["gives"]), int(attrs["start"])  # type: ignore[arg-type]
     return NT(whole.give(gives, length, start), (*rest, *axes_of(gives)))
 

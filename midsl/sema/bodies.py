@@ -65,12 +65,13 @@ class Names:
         try:
             return self.e.eval(node, self.scope)
         except Unroll as err:
-            inner = _of_all_points(node)
-            if inner is None:
+            claim = _of_all_points(node)
+            if claim is None:
                 return self.each(err, lambda n: n.value(node), node.span)
-            held = {f"@{i}": self.value(x) for i, x in enumerate(inner)}
-            names = [ast.Name(n, span=x.span) for n, x in zip(held, inner, strict=True)]
-            return self.e.eval(_with_parts(node, names), self.scope.child(held))
+            parts, again = claim
+            held = {f"@{i}": self.value(x) for i, x in enumerate(parts)}
+            names = [ast.Name(n, span=x.span) for n, x in zip(held, parts, strict=True)]
+            return self.e.eval(again(*names), self.scope.child(held))
 
     def each(self, asked: Unroll, value: Callable[[Names], Value], span: Span) -> Value:
         """A value at each point of a sweep, side by side."""
@@ -306,28 +307,16 @@ class SweptDraws:
         return self._apart.value(node)
 
 
-def _of_all_points(node: ast.Expr) -> tuple[ast.Expr, ...] | None:
-    """What a claim over a whole sweep is made of: of its points together, not of one after the other."""
+def _of_all_points(node: ast.Expr) -> tuple[tuple[ast.Expr, ...], Callable[..., ast.Expr]] | None:
+    """What a claim over a whole sweep is made of, its points together; and the same claim of other parts."""
     match node:
-        case ast.Call(ast.Name("all" | "any"), (ast.Arg(None, of), *_)):
-            return (of,)
+        case ast.Call(ast.Name("all" | "any"), (ast.Arg(None, of) as first, *more)):
+            return (of,), lambda x: replace(node, args=(replace(first, value=x), *more))
         case ast.Binary("and" | "or", left, right):
-            return left, right
+            return (left, right), lambda x, y: replace(node, left=x, right=y)
         case ast.Unary("not", operand):
-            return (operand,)
+            return (operand,), lambda x: replace(node, operand=x)
     return None
-
-
-def _with_parts(node: ast.Expr, parts: Sequence[ast.Expr]) -> ast.Expr:
-    """The same claim of other parts."""
-    match node:
-        case ast.Call(_, (first, *more)):
-            return replace(node, args=(replace(first, value=parts[0]), *more))
-        case ast.Binary():
-            return replace(node, left=parts[0], right=parts[1])
-        case ast.Unary():
-            return replace(node, operand=parts[0])
-    raise AssertionError(node)
 
 
 def cannot_unroll(sweep: ir.Sweep, span: Span, why: str = "") -> MiError:

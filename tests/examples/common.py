@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 def midsl(*args: object) -> Result:
     """Run the command line in this process."""
     return CliRunner().invoke(main, [str(a) for a in args], prog_name="midsl", catch_exceptions=False)
+
+
+def ask(store: Path, query: str) -> list[dict[str, Any]]:
+    """The rows that answer a question to a store."""
+    done = midsl("sql", query, "--store", store, "--json")
+    assert done.exit_code == 0, done.output
+    rows: list[dict[str, Any]] = json.loads(done.output)
+    return rows
 
 
 def save_model(folder: Path, family: str, words: int = 61, tokenizer: bool = True) -> Path:

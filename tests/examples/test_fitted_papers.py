@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.examples.common import EXAMPLES, midsl
+from tests.examples.common import EXAMPLES, ask, midsl
 
 SEEDS = (20, 21, 22)
 
@@ -110,13 +110,6 @@ PAPERS = {
         fast=False,
     ),
 }
-
-
-def ask(store: Path, query: str) -> list[dict[str, Any]]:
-    done = midsl("sql", query, "--store", store, "--json")
-    assert done.exit_code == 0, done.output
-    rows: list[dict[str, Any]] = json.loads(done.output)
-    return rows
 
 
 def cases(fast: bool) -> list[Any]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.common import EXAMPLES, ROOT, midsl
+from tests.examples.common import EXAMPLES, ROOT, ask, midsl
 from tests.examples.test_fitted_papers import PAPERS as FITTED
-from tests.examples.test_specs import ask, changed
+from tests.examples.test_specs import changed
 
 DATA = ROOT.parent / "shared" / "data"
 

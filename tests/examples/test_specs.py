@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.common import EXAMPLES, GPT2_BPE, ROOT, midsl, save_model
+from tests.examples.common import EXAMPLES, GPT2_BPE, ROOT, ask, midsl, save_model
 
 needs_bpe = pytest.mark.skipif(not GPT2_BPE.exists(), reason="GPT-2's vocabulary is not on this machine")
 CORPUS = ROOT / "tests" / "corpus"
@@ -24,13 +24,6 @@ def changed(source: Path, folder: Path, old: str, new: str, count: int = 1) -> P
     spec = folder / source.name
     spec.write_text(text.replace(old, new, count))
     return spec
-
-
-def ask(store: Path, query: str) -> list[dict[str, object]]:
-    done = midsl("sql", query, "--store", store, "--json")
-    assert done.exit_code == 0, done.output
-    rows: list[dict[str, object]] = json.loads(done.output)
-    return rows
 
 
 def verified(spec: Path, *args: object) -> None:

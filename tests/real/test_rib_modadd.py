@@ -15,8 +15,8 @@ from midsl.plan.driver import Execution, compile_spec
 from midsl.plan.session import Session
 from midsl.plan.verify import Lifted
 from midsl.store.rows import ResultTable
-from tests.examples.common import EXAMPLES, midsl
-from tests.examples.test_specs import ask, changed
+from tests.examples.common import EXAMPLES, ask, midsl
+from tests.examples.test_specs import changed
 from tests.real.common import DATA, needs
 
 RIB = DATA / "rib_modadd"
