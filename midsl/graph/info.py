@@ -75,7 +75,8 @@ class ModelInfo:
 def flowing(info: ModelInfo, sites: Iterable[tuple[str, int | None]]) -> set[tuple[str, int | None]]:
     """Those of the sites that must lie on the way to the logits for a gradient to reach them.
 
-    An expansion that is only read may hang at the side, where each gradient would be zero.
+    What is only read may hang at the side, where each gradient would be zero: an expansion, and a node whose
+    rows and positions are one dimension, which is read apart.
     """
     rows = {s: info.site(s[0]) for s in sites}
-    return {s for s, r in rows.items() if r is not None and r.kind == "expansion" and r.writable}
+    return {s for s, r in rows.items() if r is not None and r.kind != "module" and r.writable}

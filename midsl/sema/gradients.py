@@ -121,6 +121,8 @@ def _grad(scalar: TensorV, run: ir.Forward, at: TensorV, args: Args) -> TensorV:
     _check_axes(scalar, run, at, span)
     check_smooth(scalar, run, span)
     rules, through = _rules(args, run), _through(args)
+    if through:
+        _check_whole(scalar.node, run, args)
     axes = tuple(dict.fromkeys([*scalar.type.axes, *at.type.axes]))
     t = TensorType(axes=axes)
     return TensorV(ir.Grad(scalar.node, run, at.node.site, rules, through, type=t, span=args.node.span))
@@ -323,6 +325,24 @@ def _through(args: Args) -> bool:
             help="`through: true`: what edits write is no constant",
         )
     return value.value
+
+
+def _check_whole(scalar: ir.Node, run: ir.Forward, args: Args) -> None:
+    """What edits write is worked out in this run, and not in one that stands for a part of it (MI0601).
+
+    Such a run has no number of its own: it is this one as it is before some of its edits.
+    """
+    written = [n.run for x in run.edits for n in _near(x.value) if isinstance(n, ir.Read)]
+    before = any((r.model, r.data, r.origin) == (run.model, run.data, 0) for r in written)
+    code = any(isinstance(n, ir.Read) and n.run.origin == run.origin and n.run != run for n in _near(scalar))
+    if before or code:
+        raise fail(
+            "MI0601",
+            "not implemented: a gradient through an edit that takes what another place has",
+            args.expr("through").span,
+            label="it would miss what goes by that place",
+            help="write the site itself, not an edge of it, or a code that is read elsewhere or was written",
+        )
 
 
 def _at_view(e: Elaborator, scalar: TensorV, run: RunV, view: ViewV, args: Args) -> TensorV:
