@@ -19,8 +19,9 @@ from midsl.sema.experiments import elaborate_experiment, elaborate_test
 from midsl.sema.facts import Facts
 from midsl.sema.given import Given
 from midsl.sema.lints.run import lint
+from midsl.sema.lints.unfold import name_of
 from midsl.sema.modules import LoadedModule, Modules
-from midsl.sema.scope import Lazy
+from midsl.sema.scope import Lazy, Scope
 from midsl.sema.stdfiles import is_std
 from midsl.sema.values import FnV, SpaceV, Value
 from midsl.source import NO_SPAN, SourceFile, Span
@@ -106,7 +107,9 @@ def check_source(
         ctx.bag.extend(refuse_unused(unused).diagnostics)
     _unknown_params(tree, ctx)
     if not ctx.bag.errors:
-        ctx.bag.extend(lint(tree, _functions(module, ctx)))
+        functions = _functions(module.scope, ctx)
+        written = {n: fn for n, f in functions.items() if (fn := _written(f, ctx)) is not None}
+        ctx.bag.extend(lint(tree, written, lambda n: _within(functions[n], ctx) if n in functions else ()))
     if syntax_errors:
         # what recovery dropped may be what a later message misses: only the syntax is reported
         ctx.bag.items[:] = [d for d in ctx.bag.items if d.code.startswith("MI01")]
@@ -117,23 +120,37 @@ def check_source(
     return Checked(None if ctx.bag.errors else program, ctx.bag, ctx, module)
 
 
-def _functions(module: LoadedModule, ctx: Context) -> dict[str, ast.Fn]:
-    """The functions that a file can call, as they are written: its own, and those that it imports."""
-    found: dict[str, ast.Fn] = {}
-
-    def add(name: str, value: Value | Lazy) -> None:
+def _functions(scope: Scope, ctx: Context) -> dict[str, FnV]:
+    """The functions that can be called by the names of a scope: its own, and those that are imported."""
+    found: dict[str, FnV] = {}
+    for name, value in scope.names.items():
         if isinstance(value, FnV):
-            decls = ctx.trees[value.span.source].decls
-            fn = next((d for d in decls if isinstance(d, ast.Fn) and d.name == value.name), None)
-            if fn is not None:
-                found[name] = fn
+            found[name] = value
         elif isinstance(value, SpaceV):
-            for member, fn_tree in value.functions.items():
-                add(f"{name}.{member}", fn_tree)
-
-    for name, value in module.scope.names.items():
-        add(name, value)
+            found |= {f"{name}.{member}": f for member, f in value.functions.items()}
     return found
+
+
+def _written(value: FnV, ctx: Context) -> ast.Fn | None:
+    """A function as it is written; none for a lambda."""
+    decls = ctx.trees[value.span.source].decls
+    return next((d for d in decls if isinstance(d, ast.Fn) and d.name == value.name), None)
+
+
+def _within(value: FnV, ctx: Context) -> Iterator[ast.Fn]:
+    """A function, and all those of which it speaks, as they are written."""
+    seen: set[tuple[SourceFile, str]] = set()
+    todo = [value]
+    while todo:
+        value = todo.pop()
+        fn = _written(value, ctx)
+        if fn is None or (value.span.source, value.name) in seen:
+            continue
+        seen.add((value.span.source, value.name))
+        yield fn
+        known = _functions(value.scope, ctx)
+        names = {name_of(n) for n in ast.walk(fn) if isinstance(n, ast.Name | ast.Field)}
+        todo += [known[n] for n in sorted(names) if n in known]
 
 
 def _with_names(d: Diagnostic, ctx: Context) -> Diagnostic:

@@ -56,11 +56,11 @@ PAPERS = {
         seconds=4,
     ),
     "09_contextual_decomposition": Paper(
-        broken=("rename(matters, src_head: head)", "rename(0.0 * matters, src_head: head)"),
+        broken=("answer, how, keep: 1, rounds: 2", "answer, how, keep: 1, rounds: 1"),
         golden={
             "SELECT value FROM sort.direct_auc": 0.75,
             "SELECT value FROM sort.iterated_auc": 1.0,
-            "SELECT max(value) FROM sort.direct WHERE block < 2": 0.0,
+            "SELECT max(value) FROM sort.direct WHERE layer < 2": 0.0,
         },
         seconds=30,
         part=("--select", "sort", "-p", "n=16"),

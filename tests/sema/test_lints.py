@@ -154,7 +154,15 @@ def test_what_a_function_edits_is_seen(dose: str, other: str, wanted: set[str]) 
     assert all(d.span.source.name == "spec.mi" for d in found), "told where it is called"
 
 
-def test_a_gradient_inside_a_function_is_seen() -> None:
+@pytest.mark.parametrize(
+    "guess",
+    [
+        "attribution.gradient_times_value(logit(.answer), r, at: z, over: [batch, pos, d_head])",
+        "attribution.integrated_gradients(logit(.answer), m, on: d.clean, from: r, to: r, at: z, "
+        "over: [batch, pos, d_head])",
+    ],
+)
+def test_a_gradient_inside_a_function_is_seen_however_deep(guess: str) -> None:
     text = """language mi 1
 import std.models as models
 import std.attribution as attribution
@@ -165,7 +173,29 @@ data  d = induction(m.tokenizer, n: 4, period: 4)
 experiment e {
   let r  = run m on d.clean
   site z = m.blocks[0].attn.z
-  report guess = attribution.gradient_times_value(logit(.answer), r, at: z, over: [batch, pos, d_head])
+  report guess = GUESS
 }
 """
-    assert {d.code for d in check_text(text).items} == {"L11"}
+    assert {d.code for d in check_text(text.replace("GUESS", guess)).items} == {"L11"}
+
+
+def test_a_function_that_patches_checks_an_estimate() -> None:
+    text = """language mi 1
+import std.models as models
+import std.attribution as attribution
+from std.tasks import induction
+from std.metrics import logit
+model m = models.toy(layers: 1, heads: 2, d_model: 8, vocab: 16, ctx: 16)
+data  d = induction(m.tokenizer, n: 4, period: 4)
+fn halved(on: Data) -> Run = run m on on do { m.blocks[0].attn.z := 0.5 * self }
+fn lost(on: Data) -> Float = mean(logit(.answer)(halved(on)), over: batch)
+experiment e {
+  let r  = run m on d.clean
+  site z = m.blocks[0].attn.z
+  report guess = attribution.gradient_times_value(logit(.answer), r, at: z, over: [batch, pos, d_head])
+  report other = OTHER
+}
+"""
+    taken = "attribution.integrated_gradients(logit(.answer), m, d.clean, r, r, at: z, over: [pos, d_head])"
+    assert {d.code for d in check_text(text.replace("OTHER", taken)).items} == {"L11"}, "a run for a gradient"
+    assert not check_text(text.replace("OTHER", "lost(d.clean)")).items

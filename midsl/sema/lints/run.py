@@ -7,7 +7,7 @@ experiment, in all of it. The reason is not optional: an exception without one i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from midsl.diagnostics.codes import LINTS
 from midsl.diagnostics.model import Bag, Diagnostic, Fix
@@ -48,9 +48,18 @@ FINDERS: dict[str, Callable[[View], Iterator[Finding]]] = {
 _ALLOW = re.compile(r"allow\(\s*([^)]*?)\s*\)(?:\s*:\s*(\S.*))?")
 
 
-def lint(module: ast.Module, functions: Mapping[str, ast.Fn] | None = None) -> list[Diagnostic]:
-    """Return the warnings of a file, in the order of the text; `functions` are those that it can call."""
-    view = View(module, functions or {})
+def lint(
+    module: ast.Module,
+    functions: Mapping[str, ast.Fn] | None = None,
+    within: Callable[[str], Iterable[ast.Fn]] = lambda _: (),
+) -> list[Diagnostic]:
+    """Return the warnings of a file, in the order of the text.
+
+    Args:
+        functions: those that it can call, by name.
+        within: of such a name, the function and all those that it calls in turn.
+    """
+    view = View(module, functions or {}, within)
     allows = _allows(module.source)
     found: list[Diagnostic] = []
     for code, find in FINDERS.items():

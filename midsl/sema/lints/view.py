@@ -6,7 +6,7 @@ whose running is refused today, and what they ask ("is there a zero among the do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -114,10 +114,11 @@ class Body:
 
 @dataclass(frozen=True)
 class View:
-    """One file, and the functions that it can call by name."""
+    """One file, the functions that it can call by name, and all that each of these comes to."""
 
     module: ast.Module
     functions: Mapping[str, ast.Fn] = field(default_factory=dict)
+    within: Callable[[str], Iterable[ast.Fn]] = lambda _: ()
 
     @cached_property
     def bindings(self) -> list[ast.Binding]:
