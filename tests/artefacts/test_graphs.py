@@ -256,6 +256,22 @@ def packed(path: Path, module: str, **state: object) -> None:
         torch.save({**raw(), "cfg": cfg, "logit_targets": targets, **state}, path)
 
 
+def test_what_is_written_has_the_class_that_the_package_looks_for(tmp_path: Path) -> None:
+    """As `Graph.from_pt` loads it: by pickle alone, from a module of that name."""
+    torch.save(raw(), tmp_path / "g.pt")
+    tracer.write(read(tmp_path / "g.pt"), tmp_path / "again.pt")
+    assert read(tmp_path / "again.pt").about["cfg"] == {"n_layers": 1, "model_name": "m"}
+    kind = type("UnifiedConfig", (), {})
+    parts = ["circuit_tracer", "utils", "tl_nnsight_mapping"]
+    with pytest.MonkeyPatch.context() as patch:
+        for i in range(len(parts)):
+            name = ".".join(parts[: i + 1])
+            patch.setitem(sys.modules, name, ModuleType(name))
+        sys.modules[name].UnifiedConfig = kind  # type: ignore[attr-defined]
+        found = torch.load(tmp_path / "again.pt", weights_only=False)
+    assert type(found["cfg"]) is kind and vars(found["cfg"]) == {"n_layers": 1, "model_name": "m"}
+
+
 def test_objects_of_the_package_are_read_without_it(tmp_path: Path) -> None:
     packed(tmp_path / "g.pt", "circuit_tracer.utils.tl_nnsight_mapping")
     found = read(tmp_path / "g.pt")

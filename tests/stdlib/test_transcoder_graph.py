@@ -8,6 +8,7 @@ from pathlib import Path
 import networkx as nx
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import midsl
@@ -15,6 +16,7 @@ from midsl.artefacts.graphs import find, tracer
 from midsl.artefacts.graphs.base import GraphFile
 from midsl.plan.driver import Execution, compile_spec
 from midsl.plan.export_graph import export_graph
+from tests.artefacts.test_peers import peer
 from tests.plan.corpus import exact_session, tables
 
 Floats = NDArray[np.float64]
@@ -93,10 +95,34 @@ def table(done: midsl.Results, name: str) -> dict[tuple[str, ...], float]:
     return dict(zip(keys, found.value.tolist(), strict=True))
 
 
+def about() -> Path:
+    """What the formats say besides a graph."""
+    told = {
+        "slug": "s",
+        "scan": "m",
+        "prompt_tokens": list("abcde"),
+        "prompt": "abcde",
+        "input_string": "abcde",
+    }
+    Path("about.json").write_text(json.dumps({**told, "vocab_size": 8, "cfg": {"n_layers": 2}}))
+    return Path("about.json")
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, midsl.Results]:
+    """The folder and the results of a graph that was made, with its store there."""
+    folder = tmp_path_factory.mktemp("graph")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, midsl.run(HEAD + GRAPH, store="store")
+
+
 @pytest.mark.slow
-def test_scores_influence_and_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    done = midsl.run(HEAD + GRAPH, store="store")
+def test_scores_influence_and_formats(
+    ran: tuple[Path, midsl.Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, done = ran
+    monkeypatch.chdir(folder)
     edges = table(done, "whole_edges.weight")
     nodes = {
         c: {k[0]: v for k, v in table(done, f"whole_nodes.{c}").items()}
@@ -128,14 +154,7 @@ def test_scores_influence_and_formats(tmp_path: Path, monkeypatch: pytest.Monkey
     left = table(done, "left_edges.weight")
     assert 0 < len(left) < len(edges) and all(edges[k] == v for k, v in left.items())
 
-    about = {
-        "slug": "s",
-        "scan": "m",
-        "prompt_tokens": list("abcde"),
-        "prompt": "abcde",
-        "input_string": "abcde",
-    }
-    Path("about.json").write_text(json.dumps({**about, "vocab_size": 8, "cfg": {"n_layers": 2}}))
+    about()
     for format, file in (("neuronpedia", "g.json"), ("circuit_tracer", "g.pt")):
         export_graph(Path("store"), "latest", "made_of.whole", format, Path(file), {}, Path("about.json"))
         again: GraphFile = tracer.read(Path(file)) if file.endswith("pt") else find.read(Path(file))
@@ -147,3 +166,30 @@ def test_scores_influence_and_formats(tmp_path: Path, monkeypatch: pytest.Monkey
         assert all(weights[k] == pytest.approx(v, rel=1e-6) for k, v in edges.items())
         active = dict(zip(again.names, again.nodes["activation"], strict=True))
         assert all(active[k] == pytest.approx(nodes["activation"][k], rel=1e-6) for k in names)
+
+
+@pytest.mark.slow
+def test_the_package_itself_loads_what_is_written_and_says_the_same(
+    ran: tuple[Path, midsl.Results], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores, influence and what pruning leaves, by circuit-tracer's own code (0.5.0); skipped without it."""
+    theirs = peer("circuit_tracer.graph")
+    folder, done = ran
+    monkeypatch.chdir(folder)
+    export_graph(Path("store"), "latest", "made_of.whole", "circuit_tracer", Path("g.pt"), {}, about())
+    graph = theirs.Graph.from_pt("g.pt")
+    replacement, completeness = theirs.compute_graph_scores(graph)
+    assert replacement == pytest.approx(table(done, "replacement")[()], abs=1e-5)
+    assert completeness == pytest.approx(table(done, "completeness")[()], abs=1e-5)
+    names = tracer.read(Path("g.pt")).names
+    weights = torch.zeros(len(names))
+    weights[-len(graph.logit_targets) :] = graph.logit_probabilities
+    influence = theirs.compute_node_influence(graph.adjacency_matrix, weights).tolist()
+    ours = table(done, "whole_nodes.influence")
+    assert influence == pytest.approx([ours[n,] for n in names], abs=1e-5)
+    left = theirs.prune_graph(graph, node_threshold=0.7, edge_threshold=0.9)
+    kept = {n for (n,), k in table(done, "left_nodes.kept").items() if k}
+    assert {n for n, k in zip(names, left.node_mask.tolist(), strict=True) if k} == kept
+    dst, src = left.edge_mask.nonzero(as_tuple=True)
+    edges = {(names[s], names[d]) for s, d in zip(src.tolist(), dst.tolist(), strict=True)}
+    assert edges == {(s, d) for s, d in table(done, "left_edges.weight")}

@@ -3,7 +3,8 @@
 Rows of the matrix are targets. Files are loaded with `weights_only=True`. The package writes two kinds of
 objects, a configuration and what each logit is: both are read into plain holders of this module, so that
 nothing of the file runs, and the package need not be there. A file that names any other class or function is
-refused.
+refused. Written, a configuration has the class that the package looks for, so that its `Graph.from_pt` reads
+it (0.5.0): again by name alone.
 """
 
 from __future__ import annotations
@@ -48,7 +49,29 @@ HOLDERS: list[Any] = [
     (Config, "transformer_lens.config.HookedTransformerConfig.HookedTransformerConfig"),
     (Target, "circuit_tracer.attribution.targets.LogitTarget"),
 ]
-"""The classes of objects in such files, and what stands for them here."""
+"""The classes of objects in such files, and what stands for them here; the first name of each is written."""
+
+
+_Pickler: Any = pickle._Pickler  # the one in Python: that in C always imports what it names
+
+
+class _ByName(_Pickler):  # type: ignore[misc]
+    """Writes the holders under the names of the classes that they stand for, which need not be there."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        """Write a class or function as its name."""
+        known = next((path for holder, path in HOLDERS if holder is obj), None)
+        if known is None:
+            super().save_global(obj, name)
+            return
+        self.write(pickle.GLOBAL + "{}\n{}\n".format(*known.rsplit(".", 1)).encode())
+        self.memoize(obj)
+
+
+class _Pickle:
+    """What `torch.save` asks of a module for pickling."""
+
+    Pickler = _ByName
 
 
 def read(path: Path) -> GraphFile:
@@ -140,7 +163,8 @@ def write(graph: GraphFile, path: Path) -> None:
 
     Raises:
         MiError: MI0514 for names of other graphs, for nodes that the format has and the graph lacks, and
-            where `about` lacks input_string, vocab_size, scan or cfg (with n_layers).
+            where `about` lacks input_string, vocab_size, scan or cfg (with n_layers). Of `cfg` the package
+            knows what is told there: to draw a graph it also wants tokenizer_name.
     """
     need(graph.about, NEEDED, FORMAT)
     need(graph.about["cfg"], ("n_layers",), FORMAT)
@@ -161,6 +185,8 @@ def write(graph: GraphFile, path: Path) -> None:
     for s, t, w, k in zip(graph.src, graph.dst, graph.edges["weight"], graph.edges["kept"], strict=True):
         if k:
             matrix[at[t], at[s]] = float(w)
+    cfg = Config()
+    vars(cfg).update(graph.about["cfg"])
     activation, prob = column(graph, "activation", FORMAT), column(graph, "prob", FORMAT)
     told: dict[str, Tensor | Any] = {
         "adjacency_matrix": matrix,
@@ -171,5 +197,6 @@ def write(graph: GraphFile, path: Path) -> None:
         "logit_probabilities": torch.tensor([float(prob[number[p.name]]) for p in logits]),
         "input_tokens": torch.tensor([tokens[i] for i in range(length)]),
         **{k: graph.about[k] for k in NEEDED},
+        "cfg": cfg,
     }
-    torch.save(told, path)
+    torch.save(told, path, pickle_module=_Pickle)
