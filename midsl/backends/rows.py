@@ -314,6 +314,8 @@ class RowRun:
 
     def at(self, node: fx.Node, lane: Tensor, example: Tensor, pos: Tensor) -> Tensor:
         """A node's value at some rows, packed: what was computed of it, else what other runs have."""
+        if self.runner.rowwise.kinds[node] == "static":
+            return gather(self.static[node], self.dims(node), example, pos, self.width)
         given = self.given.get(node)
         found = self._own(node, lane, example, pos)
         if given is None:

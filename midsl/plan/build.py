@@ -48,13 +48,6 @@ WRITTEN_OUT = ("attn.scores", "attn.pattern")
 """Sites for which attention is written out, where positions meet in plain sight: such a run goes whole."""
 
 
-def _written_out(run: ir.Forward, outputs: list[ir.Node]) -> bool:
-    """Whether a run has attention written out by what is read of it."""
-    return any(
-        isinstance(n, ir.Read) and n.run == run and n.site.name in WRITTEN_OUT for n in ir.walk(*outputs)
-    )
-
-
 @dataclass
 class _Builder:
     program: Program
@@ -73,6 +66,8 @@ class _Builder:
     """Digests of the runs that the program asks for."""
     _direct: dict[str, tuple[ir.Forward, ...]] = field(default_factory=dict)
     _fusable: dict[str, bool] = field(default_factory=dict)
+    _whole: dict[str, frozenset[str]] = field(default_factory=dict)
+    """The runs of which a value reads what attention is written out for, by the value."""
     _walked: set[tuple[ir.Node, ir.Forward | None]] = field(default_factory=set)
 
     def plan(self) -> Plan:
@@ -222,9 +217,20 @@ class _Builder:
             gates=self._gates(run) if rows and not spare else (),
             stage=stage if known else 0,
             spare=spare,
-            serves=not _written_out(run, outputs),
+            serves=not any(run.digest in self._written_out(o) for o in outputs),
             name=run_name(self.program, run),
         )
+
+    def _written_out(self, value: ir.Node) -> frozenset[str]:
+        """The runs that have attention written out for a value."""
+
+        def runs(node: ir.Node) -> frozenset[str]:
+            found = frozenset[str]().union(*(self._whole[c.digest] for c in node.children))
+            if isinstance(node, ir.Read) and node.site.name in WRITTEN_OUT:
+                return found | {node.run.digest}
+            return found
+
+        return ir.fold(value, self._whole, runs)
 
     # -- placing expressions
 

@@ -20,7 +20,7 @@ from midsl.backends.eager import Counts
 from midsl.backends.rowindex import gather
 from midsl.backends.rows import RowRun, RowRunner
 from midsl.data.dataset import Part
-from midsl.graph.rowwise import Rowwise, classify
+from midsl.graph.rowwise import Dims, Rowwise, classify
 from midsl.graph.sites import ModelGraph
 from midsl.ir import nodes as ir
 from midsl.plan.domains import Table
@@ -146,8 +146,9 @@ class Rowed:
                 if self.rowwise.kinds[node] == "mixing":
                     return self.rowwise.why[node]
         for node in self.outputs.values():
-            if self.rowwise.kinds.get(node, "static") == "static":
-                return f"{node.name} is read, which follows from the tokens alone"
+            dims = self.rowwise.dims.get(node, Dims())
+            if dims.flat is None and (dims.batch is None or dims.pos is None):
+                return f"{node.name} is read, which has no rows"
         return ""
 
     # -- planning

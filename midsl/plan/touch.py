@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from midsl.ir import nodes as ir
+from midsl.ir.alike import others_of
 from midsl.ir.crossing import has_self
 from midsl.ir.types import TensorType
 from midsl.passes.drop_dead_lanes import gates_of
@@ -141,19 +143,25 @@ def _may_differ(
     if gates:
         height, width = real.shape[1:]
         return open_rows(gates, op.evaluator, table, height, width)
-    if not isinstance(value, ir.Read):
-        return anywhere
-    if (value.site.name, value.site.select) != (edit.site.name, edit.site.select):
-        return anywhere
-    if value.run == base:
+    site = (edit.site.name, edit.site.select)
+    if isinstance(value, ir.Read) and value.run == base and (value.site.name, value.site.select) == site:
         return ~anywhere
-    if not dead or value.run.edits or base.edits or value.run.model != base.model:
+    others = others_of(edit, base) if dead else None
+    if others is None:
         return anywhere
-    rows = op.evaluator.rows.inputs
-    mine, theirs = rows.part(base.data).tokens, rows.part(value.run.data).tokens
-    if mine.shape != theirs.shape:
-        return anywhere
-    return (torch.from_numpy(mine != theirs).cumsum(-1) > 0)[None]
+    inputs, column = op.evaluator.rows.inputs, op.evaluator.rows.column
+    mine = inputs.part(base.data)
+    differs = np.zeros(mine.tokens.shape, dtype=bool)
+    for part in others.parts:
+        theirs = inputs.part(part)
+        if mine.tokens.shape != theirs.tokens.shape:
+            return anywhere
+        shorter = np.minimum(mine.lengths, theirs.lengths)[:, None] <= np.arange(real.shape[2])
+        differs |= (mine.tokens != theirs.tokens) | (shorter & (mine.lengths != theirs.lengths)[:, None])
+    found = torch.from_numpy(differs).cumsum(-1) > 0
+    for here, there in others.places:
+        found |= (column(here).data != column(there).data)[:, None]
+    return found[None]
 
 
 def _takes_wide(value: ir.Node, seen: set[ir.Node] | None = None) -> bool:

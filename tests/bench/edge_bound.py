@@ -65,10 +65,8 @@ class Shape:
 def main() -> None:
     """Print the bounds of some shapes."""
     for name, shape in {
-        "GPT-2 small, T = 8": Shape(12, 12, 8),
-        "GPT-2 small, T = 16": Shape(12, 12, 16),
-        "GPT-2 small, T = 16, from position 8": Shape(12, 12, 16, 8),
-        "GPT-2 small, T = 16, from position 14": Shape(12, 12, 16, 14),
+        f"GPT-2 small, T = 16, from position {first}": Shape(12, 12, 16, first)
+        for first in (0, 8, 12, 14, 15)
     }.items():
         edges, naive, least = sum(n for *_, n in shape.edges()), shape.naive(), shape.least()
         click.echo(f"{name}: {edges:,} edges, naive {naive:,.0f}, least {least:,.0f}: {naive / least:.1f} x")

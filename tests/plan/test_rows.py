@@ -16,6 +16,7 @@ from midsl.plan.explain import Shapes, explain
 from midsl.plan.rowed import Rowed
 from midsl.plan.rowplan import operands
 from midsl.plan.session import Session
+from tests.bench.edge_bound import Shape
 from tests.plan.corpus import SPECS, cells, planned, tables
 
 LAYERS, WIDTH, HEADS, ROWS, LENGTH = 12, 128, 4, 2, 16
@@ -173,6 +174,55 @@ def test_nothing_before_the_first_token_that_differs(tmp_path: Path) -> None:
     kept = optimise(compiled.program, compiled.binder, ("drop_dead_lanes",))
     every = rowed(replace(compiled, optimised=kept, plan=build(kept.program, kept.schedule)))
     assert bool((every.lane_rows(slice(0, ROWS)) > 0).all())
+
+
+EDGES = """  sweep e in m.edges
+  let clean   = run m on d.clean
+  let patched = run m on d.corrupt do { e := clean }
+  report effect = mean(ld(patched), over: batch)"""
+
+
+@pytest.mark.parametrize("same", [pytest.param(0, marks=pytest.mark.slow), 14])
+def test_edges_are_near_the_least(tmp_path: Path, same: int) -> None:
+    """Every edge alone: what is behind its reader, from the first token on that differs; 20 times less where
+    two of sixteen do. The bound leaves out attention's own products, and heads beside the one that reads."""
+    said = explain(spec(tmp_path, EDGES, same=same, layers=6))
+    base = 2 * 6 * LENGTH
+    least = ROWS * (Shape(6, HEADS, LENGTH, same).least() + base)
+    assert least < said.optimised.layer_tokens < 1.2 * least
+    if same == 14:
+        assert said.optimised.layer_tokens < said.naive.layer_tokens / 20
+
+
+@pytest.mark.parametrize(
+    ("value", "same"),
+    [
+        ("self + clean[z] - corrupt[z]", True),
+        ("corrupt[z] + 2 * (clean[z] - corrupt[z])", True),
+        ("(run m on d.corrupt do { z := clean })[z]", True),
+        ("self + sum(clean[m.blocks[0].attn.q] - corrupt[m.blocks[0].attn.q], over: d_head)", True),
+        ("self + clean[z] - 2 * corrupt[z]", False),
+        ("self + clean[z] - mean(corrupt[z], over: pos)", False),
+        ("self + mean(clean[z] - corrupt[z], over: pos)", False),
+        ("self + (clean[z] - corrupt[z])[pos: 12]", False),
+        ("self + clean[m.blocks[0].attn.z] - corrupt[m.blocks[0].attn.q]", False),
+        ("clean[m.blocks[0].attn.q]", False),
+    ],
+)
+def test_what_is_written_is_what_stands_there(tmp_path: Path, value: str, same: bool) -> None:
+    """Told of the expression: rows before the first other token are left out, or they are not."""
+    body = f"""  site z = m.blocks[0].attn.z
+  let clean   = run m on d.clean
+  let corrupt = run m on d.corrupt
+  let patched = run m on d.corrupt do {{ z := {value} }}
+  report effect = mean(patched.logits - corrupt.logits, over: [batch, vocab])"""
+    compiled = spec(tmp_path, body, same=10, layers=2, width=16)
+    run = rowed(compiled)
+    assert computed(run, "layer_norm_2") == ROWS * (LENGTH - 10 if same else LENGTH)
+    execution = Execution(compiled)
+    execution.run()
+    effect = tables(execution)["e.effect"]
+    assert all(v == 0 for v in effect.value[:10]) is same
 
 
 def test_frozen_sites_cut_the_cone(tmp_path: Path) -> None:
