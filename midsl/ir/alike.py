@@ -146,7 +146,7 @@ def _nothing(node: ir.Node) -> bool:
         some = any if node.op in ("mul", "dot") else all
         return node.op in ("mul", "dot", "rename") and some(map(_nothing, node.args))
     if isinstance(node, ir.Reduce):
-        return node.op in ("sum", "mean") and _nothing(node.arg)
+        return node.op == "sum" and _nothing(node.arg)  # the mean of no element is not zero
     return isinstance(node, ir.Select) and _nothing(node.arg)
 
 
