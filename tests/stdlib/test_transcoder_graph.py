@@ -60,17 +60,30 @@ experiment made_of {
 """
 
 
-def test_what_features_read_adds_up_in_float64(tmp_path: Path) -> None:
-    """And the prompt runs once for all edges: the second run is the one without tokens."""
+@pytest.mark.parametrize("layers", [0, pytest.param(3, marks=pytest.mark.slow)])
+def test_what_features_read_adds_up_in_float64(layers: int, tmp_path: Path) -> None:
+    """And the prompt runs once for all edges: the second run is the one without tokens.
+
+    With skips over three layers it is as many more: what they hand on goes through one more with each.
+    """
     path = tmp_path / "sums.mi"
-    path.write_text(HEAD + SUMS)
+    path.write_text(HEAD + SUMS if not layers else with_skips(HEAD + SUMS, layers))
     compiled = compile_spec(path)
     execution = Execution(compiled)
     execution.run(session=exact_session(compiled))
     got = {k: t.value for k, t in tables(execution).items()}
     assert np.abs(got["sums.added"] - got["sums.pre"]).max() < 1e-12 * np.abs(got["sums.pre"]).max()
     assert np.abs(got["sums.pre"]).max() > 0.1
-    assert execution.totals.forwards == 2
+    assert execution.totals.forwards == 2 + layers
+
+
+def with_skips(text: str, layers: int) -> str:
+    """The same of transcoders with a linear skip, in a model of so many layers."""
+    text = text.replace("layers: 2", f"layers: {layers}").replace("[1, 3])", f"[1, 3], skips: {layers})")
+    text = text.replace("made, tcs)", f"made, tcs, skips: {layers})")
+    return text.replace("import transcoder\n", "import skip_transcoder\n").replace(
+        "= transcoder(", "= skip_transcoder("
+    )
 
 
 @pytest.mark.slow
