@@ -13,7 +13,8 @@ from midsl.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
-GPT2_BPE = ROOT.parent / "shared" / "data" / "gpt2_bpe"
+DATA = ROOT.parent / "shared" / "data"
+GPT2_BPE = DATA / "gpt2_bpe"
 
 _DECODER = {
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 32,
@@ -30,6 +31,15 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 def midsl(*args: object) -> Result:
     """Run the command line in this process."""
     return CliRunner().invoke(main, [str(a) for a in args], prog_name="midsl", catch_exceptions=False)
+
+
+def changed(source: Path, folder: Path, old: str, new: str, count: int = 1) -> Path:
+    """A copy of a spec with one thing changed, where it stands first; -1 everywhere."""
+    text = source.read_text(encoding="utf-8")
+    assert old in text, f"{source.name} has no {old!r}"
+    spec = folder / source.name
+    spec.write_text(text.replace(old, new, count), encoding="utf-8")
+    return spec
 
 
 def ask(store: Path, query: str) -> list[dict[str, Any]]:

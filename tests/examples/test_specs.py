@@ -1,7 +1,4 @@
-"""The examples and the specs of the language page: they run, agree with the oracle, and can fail.
-
-Each example's claims are tried on a changed copy: patched with the wrong run, an expect must fail.
-"""
+"""The specs of the language page as written there, and the examples that grew out of them, by the oracle."""
 
 from __future__ import annotations
 
@@ -10,20 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.common import EXAMPLES, GPT2_BPE, ROOT, ask, midsl, save_model
+from tests.examples.common import EXAMPLES, GPT2_BPE, ROOT, ask, changed, midsl, save_model
 
 needs_bpe = pytest.mark.skipif(not GPT2_BPE.exists(), reason="GPT-2's vocabulary is not on this machine")
 CORPUS = ROOT / "tests" / "corpus"
 HEADS = EXAMPLES / "head_patching.mi"
-
-
-def changed(source: Path, folder: Path, old: str, new: str, count: int = 1) -> Path:
-    """A copy of a spec with one thing changed."""
-    text = source.read_text()
-    assert text.count(old) >= 1, f"{source.name} has no {old!r}"
-    spec = folder / source.name
-    spec.write_text(text.replace(old, new, count))
-    return spec
 
 
 def verified(spec: Path, *args: object) -> None:
@@ -34,66 +22,13 @@ def verified(spec: Path, *args: object) -> None:
     assert verdict["worst"] <= 1e-9
 
 
-# -- sorting: a task of the library, trained, patched and held against chance
-
-
-def test_sorting_holds_and_can_fail(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    done = midsl("run", EXAMPLES / "sorting.mi", "--store", store)
-    assert done.exit_code == 0, done.output
-    (row,) = ask(store, 'SELECT value, n FROM task."right"')
-    assert isinstance(row["value"], float) and row["value"] > 0.9 and row["n"] == 128
-    wrong = changed(EXAMPLES / "sorting.mi", tmp_path, "patch(h, from: clean)", "patch(h, from: corrupt)")
-    assert midsl("run", wrong, "--store", store).exit_code == 3
-
-
-# -- path patching: one edge between two heads
-
-
-@pytest.mark.slow
-def test_path_patching_holds_and_can_fail(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    spec = EXAMPLES / "path_patching.mi"
-    done = midsl("run", spec, "--store", store)
-    assert done.exit_code == 0, done.output
-    rows = ask(store, "SELECT src, dst FROM edges.strong ORDER BY src_layer NULLS FIRST, src_layer")
-    assert [f"{r['src']}->{r['dst']}" for r in rows] == [
-        "embed->a0.h0<v>",
-        "a0.h0->a1.h2<k>",
-        "a1.h2->logits",
-    ]
-    wrong = changed(spec, tmp_path, 'm.edges["a0.h0->a1.h2<k>"]', 'm.edges["a0.h0->a1.h2<q>"]')
-    assert midsl("run", wrong, "--store", store).exit_code == 3
-
-
 # -- spec 1: which heads restore the indirect object?
-
-
-@needs_bpe
-def test_head_patching_runs(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    given = ["-p", f"tokenizer={GPT2_BPE}", "-p", "n=8"]
-    done = midsl("run", HEADS, *given, "--store", store)
-    assert done.exit_code == 0, done.output
-    shape = "SELECT count(*) AS rows, count(DISTINCT layer) AS layers, min(n) AS n FROM head_patching.effect"
-    assert ask(store, shape) == [{"rows": 8, "layers": 2, "n": 8}]
-    plots = ask(store, "SELECT kind, name FROM artifacts WHERE kind = 'plot'")
-    assert plots == [{"kind": "plot", "name": "head_patching.heatmap.effect"}]
 
 
 @needs_bpe
 @pytest.mark.slow
 def test_head_patching_agrees_with_the_oracle() -> None:
     verified(HEADS, "-p", f"tokenizer={GPT2_BPE}", "-p", "n=4")
-
-
-@needs_bpe
-def test_head_patching_can_fail(tmp_path: Path) -> None:
-    """Patched from the corrupt run, the layers restore nothing."""
-    spec = changed(HEADS, tmp_path, "do { x := clean }", "do { x := run m on d.corrupt }")
-    done = midsl("run", spec, "-p", f"tokenizer={GPT2_BPE}", "-p", "n=4", "--store", tmp_path / "store")
-    assert done.exit_code == 3, done.output
-    assert "✗ expect all(left < 1e-3)" in done.output
 
 
 @needs_bpe
@@ -127,32 +62,8 @@ def test_head_patching_at_the_size_of_gpt2(tmp_path: Path) -> None:
 # -- spec 4: attribution, then the truth
 
 
-def test_attribution_runs(tmp_path: Path) -> None:
-    store = tmp_path / "store"
-    done = midsl("run", EXAMPLES / "attribution.mi", "--store", store)
-    assert done.exit_code == 0, done.output
-    best = "SELECT layer FROM screen.exact ORDER BY value LIMIT 1"
-    assert ask(store, best) == [{"layer": 1}]
-    assert ask(store, "SELECT count(*) AS rows FROM composition.effect") == [{"rows": 16}]
-
-
 def test_attribution_agrees_with_the_oracle() -> None:
     verified(EXAMPLES / "attribution.mi")
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "fails"),
-    [
-        ("do { h := clean }", "do { h := corrupt }", "min(exact) < -2"),
-        ("h := corrupt, except(z, h) := clean", "h := clean, except(z, h) := clean", "max(effect) > 2"),
-        ("m.blocks[0].attn.z := clean", "m.blocks[0].attn.z := 0", "left ~= 0 within 1e-5"),
-    ],
-)
-def test_attribution_can_fail(old: str, new: str, fails: str, tmp_path: Path) -> None:
-    spec = changed(EXAMPLES / "attribution.mi", tmp_path, old, new)
-    done = midsl("run", spec, "--store", tmp_path / "store")
-    assert done.exit_code == 3, done.output
-    assert f"✗ expect {fails}" in done.output
 
 
 def test_spec_4_as_written_on_a_local_folder(tmp_path: Path) -> None:

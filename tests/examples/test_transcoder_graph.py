@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples.common import EXAMPLES, ask, midsl
-from tests.examples.test_specs import changed
+from tests.examples.common import EXAMPLES, ask, changed, midsl
 
 SPEC = EXAMPLES / "transcoder_graph.mi"
 BROKEN = {

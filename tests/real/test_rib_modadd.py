@@ -15,25 +15,17 @@ from midsl.plan.driver import Execution, compile_spec
 from midsl.plan.session import Session
 from midsl.plan.verify import Lifted
 from midsl.store.rows import ResultTable
-from tests.examples.common import EXAMPLES, ask, midsl
-from tests.examples.test_specs import changed
+from tests.examples.given import modular_addition
 from tests.real.common import DATA, needs
 
 RIB = DATA / "rib_modadd"
 pytestmark = [needs("rib_modadd"), pytest.mark.slow]
 
 
-def split(folder: Path) -> dict[str, str]:
-    """The authors' split of all pairs, written out; returns the parameters of a spec."""
-    order = torch.randperm(113 * 113, generator=torch.Generator().manual_seed(0)).tolist()  # as random_split
-    for name, part in (("train", order[:3830]), ("test", order[3830:])):
-        (folder / f"{name}.txt").write_text("".join(f"{i // 113} {i % 113} 113\n" for i in part))
-    return {"path": str(RIB / "modadd_seed0.pt")} | {n: str(folder / f"{n}.txt") for n in ("train", "test")}
-
-
 def reported(folder: Path) -> dict[str, ResultTable]:
     """The spec's reports, on the authors' split of all pairs."""
-    made = compile_spec(Path(__file__).with_name("rib_modadd.mi"), split(folder))
+    given = {k: str(f) for k, f in modular_addition(folder).items()}
+    made = compile_spec(Path(__file__).with_name("rib_modadd.mi"), given)
     session = Session(made.plan, Lifted(made.binder), made.optimised.program.roots, mode=made.compile_mode)
     done = Execution(made)
     done.run(session=session)
@@ -53,27 +45,3 @@ def test_the_basis_is_that_of_its_authors(tmp_path: Path) -> None:
     # accuracies as published to four digits, on the pairs that were not trained on
     assert np.round(got["mid_right"].value, 4).tolist() == [0.3691, 0.7845, 0.9832]
     assert np.round(got["top_right"].value, 4).tolist() == [0.4081, 0.9983]
-
-
-EXAMPLE = EXAMPLES / "01_interaction_basis.mi"
-
-
-def run_example(spec: Path, folder: Path, *args: str) -> int:
-    given = [x for k, v in split(folder).items() for x in ("-p", f"{k}={v}")]
-    done = midsl("run", spec, *given, *args, "--store", folder / "store")
-    assert done.exit_code in (0, 3), done.output
-    return done.exit_code
-
-
-def test_example_01_holds(tmp_path: Path) -> None:
-    assert run_example(EXAMPLE, tmp_path) == 0
-    (line,) = [x for x in EXAMPLE.read_text(encoding="utf-8").splitlines() if x.startswith("## SQL: ")]
-    assert len(ask(tmp_path / "store", line.removeprefix("## SQL: "))) == 6
-
-
-def test_example_01_fails_once_its_method_is_broken(tmp_path: Path) -> None:
-    """The middle layer is seen as if the logits were read there."""
-    wrong = changed(
-        EXAMPLE, tmp_path, "jacobian_gram(g, outputs: out, rows: batch)", "dot(m.W_U, next, over: vocab)"
-    )
-    assert run_example(wrong, tmp_path, "--select", "strengths") == 3
