@@ -14,15 +14,29 @@ BROKEN = {
     "gradients go through the MLPs": (
         "let r      = replaced(m, d.clean, made)\n  let e      = direct_effects(r, read",
         "let r      = run m on d.clean\n  let e      = direct_effects(r, read",
+        "features_off < 1e-5 and logits_off < 1e-5",
     ),
-    "transcoders that were not fitted": ("steps: 1500", "steps: 1"),
-    "features that speak for 9": ("top_mask(helps, k: 5", "top_mask(0 - helps, k: 5"),
-    "influence on something else": ("at: g.nodes.prob, all", "at: 2 * g.nodes.prob, all"),
+    "transcoders that were not fitted": (
+        "steps: 1500",
+        "steps: 1",
+        "s.replacement > c.replacement + 0.05 and s.completeness > c.completeness",
+    ),
+    "features that speak for 9": (
+        "top_mask(helps, k: 5",
+        "top_mask(0 - helps, k: 5",
+        "free > mean(else_, over: draw) + 1.5 and free > 0.4 * told",
+    ),
+    "influence on something else": (
+        "at: g.nodes.prob, all",
+        "at: 2 * g.nodes.prob, all",
+        "max(abs(told - ways.all), over: node) < 1e-12 and max(abs(ways.at), over: node) ~= 0",
+    ),
 }
+"""What breaks the method, by what it is, and the claim that has to notice."""
 
 
 @pytest.mark.slow
-def test_it_holds_is_drawn_and_goes_to_neuronpedia(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_holds_is_drawn_and_goes_to_neuronpedia(tmp_path: Path) -> None:
     store = tmp_path / "store"
     assert midsl("run", SPEC, "--store", store).exit_code == 0
     (kept,) = ask(store, "SELECT count(*) AS n FROM prompt.pruned_nodes WHERE kept > 0")
@@ -49,5 +63,7 @@ def test_it_holds_is_drawn_and_goes_to_neuronpedia(tmp_path: Path, monkeypatch: 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", BROKEN)
 def test_claims_fail_when_the_method_is_broken(how: str, tmp_path: Path) -> None:
-    spec = changed(SPEC, tmp_path, *BROKEN[how], count=-1)
-    assert midsl("run", spec, "--store", tmp_path / "store").exit_code == 3
+    old, new, claim = BROKEN[how]
+    store = tmp_path / "store"
+    assert midsl("run", changed(SPEC, tmp_path, old, new, count=-1), "--store", store).exit_code == 3
+    assert claim in {c["text"] for c in ask(store, "SELECT text FROM checks WHERE NOT passed")}
