@@ -26,6 +26,7 @@ _DESCRIBERS = {
     "midsl.models.compiled.load:compiled": ("midsl.models.compiled.load", "describe_compiled"),
     "midsl.models.table:table": ("midsl.models.table", "describe_table"),
     "midsl.models.table:bystander": ("midsl.models.table", "describe_bystander"),
+    "midsl.models.bag:bag": ("midsl.models.bag", "describe_bag"),
     "midsl.models.emulator:emulator": ("midsl.models.emulator", "describe_emulator"),
     "midsl.models.emulator:linear_emulator": ("midsl.models.emulator", "describe_linear"),
     "midsl.models.llama2c:llama2c": ("midsl.models.llama2c", "describe_llama2c"),

@@ -67,6 +67,29 @@ class Example:
 OWN = Seeds("seed", (20, 21, 22))
 
 PAPERS = {
+    "01_modular_addition": Example(
+        Break(
+            "m.blocks[0].mlp.W_out, m.W_U",
+            "blank.blocks[0].mlp.W_out, m.W_U",
+            ("of_local <= 0.5 * of_main",),
+            only="nodes",
+        ),
+        seeds=Seeds("seed", (0, 1, 2)),
+        golden={
+            'SELECT value FROM nodes."needed.local"': approx(13.0, abs=3),
+            'SELECT value FROM nodes."needed.main"': approx(77.0, abs=8),
+            'SELECT value FROM edges."needed.local"': approx(630.0, rel=0.3),
+            'SELECT value FROM edges."needed.main"': approx(4508.0, rel=0.3),
+        },
+        also=(
+            Break(
+                "order_of(local), k, n: 60",
+                "order_of(-local), k, n: 60",
+                ("of_local <= 0.5 * of_main",),
+                only="edges",
+            ),
+        ),
+    ),
     "01_interaction_basis": Example(  # of a published model, for which there is one seed; more in tests/real
         Break(
             "jacobian_gram(g, outputs: out, rows: batch)",
