@@ -141,7 +141,7 @@ class Decoder:
         """The rows of each node for the new rows, of which the logits of the `last` are read."""
         edits = {n: EditRows(rows, None, None) for n in self.rowed.edited}
         reads = {self._logits: last, **dict.fromkeys(self.kept, rows)}
-        start = {self.rowed._start: rows}
+        start = dict.fromkeys(self.rowed.start, rows)
         return plan_rows(self.rowed.nodes, self.rowed.rowwise, until, start, edits, reads, Masks())
 
     def masks(self, at: Tensor, live: Tensor, first: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -189,14 +189,15 @@ class Rowed:
             ask(node, rows)
         for name, rows in self.wanted.items():
             ask(self.named[name], rows.expand(self.table.size, *rows.shape))
-        start = {} if self.base is not None else {self._start: every}
+        start = dict.fromkeys(self.start if self.base is None else [], every)
         return plan_rows(
             self.nodes, self.rowwise, self.real, start, self.edit_rows, reads, masks, self._at_source
         )
 
     @property
-    def _start(self) -> fx.Node:
-        return next(n for n in self.nodes if n.name == self.rowwise.start)
+    def start(self) -> list[fx.Node]:
+        """The token lookup, where rows begin; none in a graph that is cut to what needs no tokens."""
+        return [n for n in self.nodes if n.name == self.rowwise.start]
 
     def _read_rows(self, every: Tensor) -> Iterator[tuple[fx.Node, Tensor]]:
         """Which rows each read needs, of which node."""
