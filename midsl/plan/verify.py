@@ -7,7 +7,9 @@ is checked (and said); reports that reduce over a sweep need all of its points.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -36,6 +38,8 @@ from midsl.plan.words import speller
 from midsl.reach import working_in
 
 TOLERANCE = 1e-9
+DEEP = 20_000
+"""How deep calls may nest while the oracle works."""
 
 
 @dataclass
@@ -137,7 +141,7 @@ def verify(compiled: Compiled, points: int | None = 16) -> Verification:
     )
     lifted.run(session=session)
     domains = _sample(compiled, session, points, done)
-    with working_in(compiled.binder.reach):
+    with working_in(compiled.binder.reach), _deep():
         oracle = Oracle(OracleInputs(compiled.binder, session.bound), domains, chosen=places_of(session))
         for sink in compiled.optimised.program.sinks:
             oracle.register(sink)
@@ -219,6 +223,18 @@ def _stages(compiled: Compiled, a: Execution, b: Execution):  # type: ignore[no-
     left, right = ({s.experiment: s for s in e.stages} for e in (a, b))
     for x in compiled.optimised.program.experiments:
         yield left.get(x.name, Stage(x.name)), right.get(x.name, Stage(x.name))
+
+
+@contextmanager
+def _deep() -> Iterator[None]:
+    """Let the oracle follow chains of runs, each of which is made of the one before: it works them out by
+    recursion, some fifty calls for each."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEEP))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _sample(
