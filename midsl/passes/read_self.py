@@ -2,8 +2,9 @@
 
 An edit through an encoder (``sae.code[feature: f] := 0``, one lane a feature) needs the code of what arrives.
 If lanes have no other edit of their own before that site, what arrives is what the run without swept edits
-has there: the code is read off that run, once for all lanes. Legal where each other swept edit is in a later
-layer, and for parts of the value that no sweep touches; done where they hold a product, which is what costs.
+has there: the code is read off that run, once for all lanes. Legal where this edit is in one layer, and each
+other swept edit in a later one, and for parts of the value that no sweep touches; done where they hold a
+product, which is what costs.
 Held back where a gradient goes through what edits write: a value of another run is a constant to it.
 """
 
@@ -67,6 +68,8 @@ def _veto(run: ir.Forward, edit: ir.Edit) -> str:
     if base is None:
         return "each lane begins with a state of its own"
     here = edit.site.index("layer")
+    if here is not None and not (isinstance(here, ir.Const) and isinstance(here.value, int)):
+        return "it stands in several layers, and in each changes what arrives at the next"
     for other in run.edits:
         if other == edit or other in base.edits:
             continue

@@ -14,7 +14,9 @@ from midsl.ir.backward import FLAT, NEEDS, RULES
 from midsl.ir.crossing import goes_along, has_self, mixes_rows
 from midsl.ir.types import TensorType
 from midsl.sema.arguments import Args
-from midsl.sema.sites import read
+from midsl.sema.runs import EDIT
+from midsl.sema.sites import read, resolve, slice_type
+from midsl.sema.tensors import apply
 from midsl.sema.unroll import meaning
 from midsl.sema.values import ConstV, RecordV, RunV, SiteV, TensorV, Value, ViewV
 from midsl.sema.views import read_view, select
@@ -349,7 +351,8 @@ def _at_view(e: Elaborator, scalar: TensorV, run: RunV, view: ViewV, args: Args)
     """With respect to a code or an error, of which a site is ``decode(code) + error``: each a leaf."""
     span = args.expr("at").span
     lens = view.lens
-    below = _grad(scalar, run.node, read(run, view.at, span, e.ctx), args)
+    leaf, of = _each_apart(e, scalar, run, view) if lens.at.joint and lens.source is None else (run, scalar)
+    below = _grad(of, leaf.node, read(leaf, view.at, span, e.ctx), args)
     if view.part == "error":
         return below
     code = read_view(run, replace(view, index=None), span, e.ctx)
@@ -366,3 +369,19 @@ def _at_view(e: Elaborator, scalar: TensorV, run: RunV, view: ViewV, args: Args)
     axes = tuple(dict.fromkeys([*(a for a in below.type.axes if a.name not in made.over), *code.type.axes]))
     whole = TensorV(replace(made, type=TensorType(axes=axes)))
     return select(whole, lens.code, view.index, span)
+
+
+def _each_apart(e: Elaborator, scalar: TensorV, run: RunV, view: ViewV) -> tuple[RunV, TensorV]:
+    """The same run, in which no gradient goes from one place of a joint lens to the next; the scalar in it.
+
+    To write such a code sets all of its places, so what a small step does at one is not to be counted again
+    where it arrives at another.
+    """
+    span = view.at.site.span
+    site = resolve(view.at.site, run.part, e.ctx)
+    me = TensorV(ir.Self(type=slice_type(view.at, site, run.part, e.ctx), span=span))
+    held = ir.Edit(site, apply("stop_gradient", (me,), span).node, False, type=EDIT, span=span)
+    there = replace(run.node, edits=(*run.node.edits, held), origin=e.ctx.origin())
+    scalar = in_run(scalar, run.node)
+    moved = ir.rewrite(scalar.node, lambda n: there if n == run.node else n)
+    return replace(run, node=there, puts=()), replace(scalar, node=moved)

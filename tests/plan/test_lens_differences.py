@@ -32,20 +32,34 @@ LENSES = {
     "pursuit": "pursuit_sae(at: y, d_sae: 9, k: 3, seed: 6)",
     "stopping": "pursuit_sae(at: y, d_sae: 9, k: 4, stop: 0.7, seed: 7)",
     "transcoded": "transcoder(from: m.blocks[0].ln2.normalized, to: m.blocks[0].mlp_out, d_sae: 9, seed: 8)",
+    "joint": "crosscoder(at: m.blocks[*].resid_post, d_sae: 9, seed: 9)",
+    "across": "cross_layer_transcoder(from: m.blocks[*].resid_mid, to: m.blocks[*].mlp_out, d_sae: 5, "
+    "layers: 2)",
 }
-KINDS = "batchtopk_sae, gated_sae, jumprelu_sae, pursuit_sae, relu_sae, topk_sae, transcoder"
+ELSEWHERE = ("transcoded", "joint", "across")
+"""Those whose code is read elsewhere than it is written: no gradient goes through an edit of it."""
+KINDS = (
+    "batchtopk_sae, cross_layer_transcoder, crosscoder, gated_sae, jumprelu_sae, pursuit_sae, relu_sae, "
+    "topk_sae, transcoder"
+)
 OF = {
-    "into": "sum(square(r[{lens}.code]), over: [batch, pos, feature])",
-    "error": "sum(square(r[{lens}.error]), over: [batch, pos, d_model])",
+    "into": "mean(square(r[{lens}.code]), over: {code})",
+    "error": "mean(square(r[{lens}.error]), over: {error})",
     "on": "mean(ld(r), over: batch)",
 }
 """A number of a run: of the code, of what it leaves, and of what the model makes of both."""
 OVER = {"code": "[batch, pos, feature]", "error": "[batch, pos, d_model]"}
+LAYERS = {"code": "[layer, batch, pos, feature]", "error": "[layer, batch, pos, d_model]"}
+
+
+def axes_of(lens: str) -> dict[str, str]:
+    """What a code and an error lie along: one code of all layers, or one of each."""
+    return {"joint": {**LAYERS, "code": OVER["code"]}, "across": LAYERS}.get(lens, OVER)
 
 
 def numbers(lens: str) -> list[str]:
-    """What is compared; no gradient goes through an edit of a code that is read elsewhere."""
-    return [n for n in OF if n != "on" or lens != "transcoded"]
+    """What is compared."""
+    return [n for n in OF if n != "on" or lens not in ELSEWHERE]
 
 
 def reads(lens: str) -> str:
@@ -53,7 +67,7 @@ def reads(lens: str) -> str:
     return "".join(
         compared(
             f"{lens}_{name}",
-            of.format(lens=lens),
+            of.format(lens=lens, **axes_of(lens)),
             "m.embed",
             f"{lens}.code := 0.7 * self + 0.2" * (name == "on"),
         )
@@ -69,7 +83,7 @@ def places(lens: str) -> str:
 
 def compared(name: str, of: str, at: str, edit: str = "") -> str:
     """What a gradient says that a direction does to a number, and what steps along it do; through an edit."""
-    over = OVER.get(at.split(".")[1], "[batch, pos, d_model]")
+    over = axes_of(at.split(".")[0]).get(at.split(".")[1], "[batch, pos, d_model]")
     return f"""experiment {name} {{
   let of    = fn (r) => {of}
   let base  = run m on d.clean{f" do {{ {edit} }}" if edit else ""}
@@ -84,6 +98,7 @@ def compared(name: str, of: str, at: str, edit: str = "") -> str:
 def written(lens: str, folder: Path) -> str:
     """A spec of all comparisons for one kind."""
     name, head = f"codes_{lens}", HEAD.replace("import topk_sae", f"import {KINDS}")
+    head = head.replace("layers: 1", "layers: 2") if lens in ("joint", "across") else head
     head = head[: head.index("decomposition")] + f"decomposition {lens} = {LENSES[lens]}\n"
     corpus.ELSEWHERE[name] = folder / f"{name}.mi"
     corpus.ELSEWHERE[name].write_text(head + reads(lens) + places(lens), encoding="utf-8")
