@@ -6,6 +6,8 @@ masks, and stay where they are, so that what comes out lies along the same nodes
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
@@ -115,21 +117,59 @@ def merged(weight: Floats, edges: Bools, into: Floats, incoming: bool) -> dict[s
     return {"weight": size, "edges": there, "nodes": to.any(0)}
 
 
+def clusters(weight: Floats, edges: Bools, alive: Bools, k: int) -> Ints:
+    """For each node the number of the first node of its cluster, of at most `k` and one; [node].
+
+    How alike two nodes are is the cosine of the sizes of their edges, in and out [src, dst]; what is most
+    alike is put together, by greedy modularity, until there are k. Nodes without edges are one more
+    cluster, and nodes that do not count are clusters of their own.
+
+    Raises:
+        MiError: MI0707 for k < 1.
+    """
+    if k < 1:
+        raise fail("MI0707", f"{k} clusters", help="1 or more", exit_code=4)
+    size = np.where(edges & alive[:, None] & alive, np.abs(weight), 0.0)
+    profile = np.concatenate([size, size.T], axis=1)
+    length = np.linalg.norm(profile, axis=1)
+    here = alive & (length > 0)
+    unit = profile / np.where(here, length, 1.0)[:, None]
+    graph = _undirected(np.triu(unit @ unit.T, 1), here)
+    k = min(k, len(graph))
+    groups = [np.flatnonzero(alive & ~here)]
+    if k == 1:  # which networkx does not take for an answer
+        groups.append(np.flatnonzero(here))
+    elif k > 1:
+        groups += nx.community.greedy_modularity_communities(graph, weight="weight", cutoff=k, best_n=k)
+    return _first_of(groups, len(alive))
+
+
 def communities(weight: Floats, edges: Bools, alive: Bools, resolution: float, seed: int) -> Ints:
     """For each node the number of the first node of its community (Louvain, by size of weight); [node].
 
     Nodes that do not count are communities of their own.
     """
-    graph = nx.Graph()
-    graph.add_nodes_from(np.flatnonzero(alive).tolist())
     size = np.where(edges, np.abs(weight), 0.0)
-    size = size + size.T
-    for s, t in zip(*np.nonzero(np.triu(size, 1)), strict=True):
-        if alive[s] and alive[t]:
+    graph = _undirected(np.triu(size + size.T, 1), alive)
+    groups = nx.community.louvain_communities(graph, resolution=resolution, seed=seed)
+    return _first_of(groups, len(alive))
+
+
+def _undirected(size: Floats, nodes: Bools) -> nx.Graph:
+    graph = nx.Graph()
+    graph.add_nodes_from(np.flatnonzero(nodes).tolist())
+    for s, t in zip(*np.nonzero(size), strict=True):
+        if nodes[s] and nodes[t]:
             graph.add_edge(int(s), int(t), weight=float(size[s, t]))
-    found = np.arange(len(alive), dtype=np.int64)
-    for group in nx.community.louvain_communities(graph, resolution=resolution, seed=seed):
-        found[list(group)] = min(group)
+    return graph
+
+
+def _first_of(groups: Iterable[Collection[int]], n: int) -> Ints:
+    """For each of n nodes the first node of its group, or the node itself where it is in none."""
+    found = np.arange(n, dtype=np.int64)
+    for group in groups:
+        if len(group):
+            found[list(group)] = min(group)
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from midsl.diagnostics.model import MiError
-from midsl.lib.coarse import clusters
+from midsl.lib.graphs import clusters
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -23,7 +23,7 @@ def test_planted_blocks_are_found(seed: int) -> None:
     weight[:-2, :-2] += np.where(rng.random(inside.shape) < 0.05, 0.05, 0.0)
     weight[-1] = 1.0
     alive = np.arange(n) < n - 1
-    found = clusters(weight, weight != 0, alive, 5, seed)
+    found = clusters(weight, weight != 0, alive, 5)
     first = np.array([np.flatnonzero(block == b).min() for b in block])
     assert found[:-2].tolist() == first.tolist(), "the same partition: an adjusted Rand index of 1"
     assert found[-2:].tolist() == [n - 2, n - 1]
@@ -32,7 +32,7 @@ def test_planted_blocks_are_found(seed: int) -> None:
 def test_as_many_clusters_as_nodes_are_the_nodes_and_none_are_refused() -> None:
     weight = np.triu(np.ones((4, 4)), 1)
     every = np.ones((4, 4), bool)
-    assert clusters(weight, every, np.ones(4, bool), 9, 0).tolist() == [0, 1, 2, 3]
-    assert clusters(weight, every, np.ones(4, bool), 1, 0).tolist() == [0, 0, 0, 0]
+    assert clusters(weight, every, np.ones(4, bool), 9).tolist() == [0, 1, 2, 3]
+    assert clusters(weight, every, np.ones(4, bool), 1).tolist() == [0, 0, 0, 0]
     with pytest.raises(MiError):
-        clusters(weight, every, np.ones(4, bool), 0, 0)
+        clusters(weight, every, np.ones(4, bool), 0)
