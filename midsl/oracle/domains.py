@@ -12,11 +12,17 @@ from midsl.graph.info import ModelInfo
 from midsl.ir import nodes as ir
 from midsl.ir.types import Axis
 from midsl.oracle.inputs import Inputs
-from midsl.oracle.sites import Point, chosen_of
+from midsl.oracle.sites import Point, chosen_of, coordinate, is_single
 
 Coords = tuple[ir.Scalar, ...]
 Points = Sequence[Coords]
 Table = tuple[dict[str, list[ir.Scalar]], np.ndarray]
+
+
+def sweep_along(node: ir.Select) -> ir.Sweep | None:
+    """The sweep along whose axis a selection goes, if it goes along one."""
+    ids = (node.axis.name, node.axis.owner)
+    return next((s for s in ir.sweeps_of(node.arg) if ids in {(a.name, a.owner) for a in s.axes}), None)
 
 
 class Domains:
@@ -69,6 +75,33 @@ class Domains:
             return True
 
         return [p for p in self.points(sweep) if fits(p)]
+
+    def entries(self, sweep: ir.Sweep, axis: Axis, point: Point) -> list[tuple[ir.Scalar, Coords]]:
+        """The entries of an axis of a sweep, and the points where they are, all else unchanged.
+
+        An axis of several columns and no labels, as of records, counts its entries.
+        """
+        columns = [i for i in range(len(sweep.columns)) if axis_of(sweep, i).name == axis.name]
+        points = self.matching(sweep, {(axis.name, axis.owner): axis}, point)
+        if len(columns) > 1 and axis.labels is None:
+            return list(enumerate(points))
+        return [(p[columns[0]], p) for p in points]
+
+    def chosen(self, node: ir.Select, point: Point) -> Point | None:
+        """Where a selection of one entry along a sweep is; None for any other selection.
+
+        Raises:
+            MiError: MI0406 if there is no such entry.
+        """
+        axis, index = node.axis, node.index
+        sweep = sweep_along(node)
+        if sweep is None or not isinstance(index, (ir.Const, ir.Coord)) or not is_single(index):
+            return None
+        label = coordinate(index, point) if isinstance(index, ir.Coord) else index.value
+        hit = next((p for x, p in self.entries(sweep, axis, point) if x == label), None)
+        if hit is None:
+            raise fail("MI0406", f"`{axis.name}` has no entry {label!r}", node.span)
+        return {**point, sweep.digest: hit}
 
     def under(self, node: ir.Reduce | ir.Apply, point: Point) -> Iterator[Point]:
         """Yield the points that a reduction or an operation walks: one, unless it goes along a sweep."""

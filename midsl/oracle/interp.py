@@ -57,7 +57,7 @@ class Oracle:
         self.inputs = inputs
         self.chosen = chosen or {}
         self.domains = Domains(inputs, domains or {}, tolerance, self.table)
-        self.rows = Rows(inputs, self.domains.under, self.value)
+        self.rows = Rows(inputs, self.domains.under, self.domains.chosen, self.value)
         self.memo: Memo[NT] = Memo()
         self.of_self = OfSelf()
         self.runs: Memo[dict[Address, NT]] = Memo()

@@ -42,10 +42,11 @@ class Rows:
         self,
         inputs: Inputs,
         points_under: Callable[[ir.Reduce | ir.Apply, Point], Iterable[Point]],
+        chosen: Callable[[ir.Select, Point], Point | None],
         value: Callable[[ir.Node, Point], NT],
     ) -> None:
         self.inputs, self.value = inputs, value
-        self.points_under = points_under
+        self.points_under, self.chosen = points_under, chosen
         self.nodes: dict[str, dict[str, ir.Part]] = {}
         self.memo: dict[tuple[str, tuple[object, ...]], Usable] = {}
 
@@ -106,6 +107,8 @@ class Rows:
             (arg,) = node.args
             axes = tuple(a for a in arg.tensor_type.axes if a.name in node.over)
             return self._reduced(ir.Reduce("sum", arg, axes, type=node.type), point)
+        if isinstance(node, ir.Select) and (entry := self.chosen(node, point)) is not None:
+            return self.usable(node.arg, entry)
         if isinstance(node, ir.Union):
             kind, own = node.members[point[node.sweep.digest]]
             return self.usable(node.parts[kind], {**point, node.kinds[kind].digest: own})

@@ -12,7 +12,7 @@ from midsl.ir import nodes as ir
 from midsl.ir.types import Axis
 from midsl.ops.index import select
 from midsl.ops.named import NT
-from midsl.oracle.domains import axis_of
+from midsl.oracle.domains import sweep_along
 from midsl.oracle.rows import check_covered, locate, over_data
 from midsl.oracle.sites import Point, coordinate, is_single, row_positions
 
@@ -36,8 +36,7 @@ def label_index(axis: Axis, label: object) -> int:
 def along(o: Oracle, node: ir.Select, point: Point, me: NT | None) -> NT:
     """The value of a `Select` node."""
     axis, index = node.axis, node.index
-    ids = (axis.name, axis.owner)
-    sweep = next((s for s in ir.sweeps_of(node.arg) if ids in {(a.name, a.owner) for a in s.axes}), None)
+    sweep = sweep_along(node)
     if sweep is not None:
         return _swept(o, node, sweep, point, me)
     x = o.value(node.arg, point, me)
@@ -90,18 +89,13 @@ def _swept(o: Oracle, node: ir.Select, sweep: ir.Sweep, point: Point, me: NT | N
     if not is_single(index):
         # the axis stays an axis of the sweep, its type holds fewer labels: whoever walks it sees to that
         return o.value(node.arg, point, me)
-    i = next(i for i in range(len(sweep.columns)) if axis_of(sweep, i).name == axis.name)
-    points = o.domains.matching(sweep, {(axis.name, axis.owner): axis}, point)
-    if isinstance(index, (ir.Const, ir.Coord)):
-        label = coordinate(index, point) if isinstance(index, ir.Coord) else index.value
-        hit = next((p for p in points if p[i] == label), None)
-        if hit is None:
-            raise fail("MI0406", f"`{axis.name}` has no entry {label!r}", node.span)
-        return o.value(node.arg, {**point, sweep.digest: hit}, me)
-    xs = [o.value(node.arg, {**point, sweep.digest: p}, me) for p in points]
+    if (there := o.domains.chosen(node, point)) is not None:
+        return o.value(node.arg, there, me)
+    entries = o.domains.entries(sweep, axis, point)
+    xs = [o.value(node.arg, {**point, sweep.digest: p}, me) for _, p in entries]
     x = NT(torch.stack([x.data for x in xs]), (axis.name, *xs[0].axes))
     where = o.value(index, point, me)
-    hits = where.data[..., None] == torch.tensor([p[i] for p in points])
+    hits = where.data[..., None] == torch.tensor([x for x, _ in entries])
     if not bool(hits.any(-1).all()):
         raise fail("MI0406", f"an index is no entry of `{axis.name}`", node.span)
     return select(x, axis.name, NT(hits.long().argmax(-1), where.axes))

@@ -157,6 +157,8 @@ def accept(value: Value, param: ast.FnParam, fn: str, span: Span, s: Signature) 
     try:
         return check(value, param.type, s)
     except Mismatch as err:
+        if isinstance(param.type, ast.TypeRef) and param.type.name == "String":
+            need_literal(value)  # texts that are swept stand for literals, point by point
         why = f": {err.why}" if err.why else ""
         wanted = "a function" if isinstance(param.type, ast.FnType) and err.of_kind else written(param.type)
         is_now = f"this is {with_article(value)}" if err.of_kind else f"this is {type_of(value)}{why}"

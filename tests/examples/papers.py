@@ -324,9 +324,9 @@ PAPERS = {
         ),
         Seeds("s", (0, 1, 2), "population.rho_steering"),
         {
-            "SELECT value FROM population.rho_steering WHERE s = 0": 0.953,
-            "SELECT value FROM population.rho_random WHERE s = 0": -0.43,
-            "SELECT value FROM population.rho_early WHERE s = 0": 0.893,
+            "SELECT value FROM population.rho_steering WHERE s = 0 AND width = 64": 0.953,
+            "SELECT value FROM population.rho_random WHERE s = 0 AND width = 64": -0.43,
+            "SELECT value FROM population.rho_early WHERE s = 0 AND width = 64": 0.893,
         },
         abs=0.1,
     ),
