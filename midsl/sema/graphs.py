@@ -254,7 +254,7 @@ def _column(name: str, x: TensorV, axes: Sequence[Axis], args: Args, table: str)
 def joined(a: GraphV, b: GraphV, span: Span) -> GraphV:
     """``a | b``: nodes and edges of both by name; what both have adds up, and is kept if either keeps it."""
     if a.axis.labels is None or b.axis.labels is None:
-        return unknown(node_axis(None), f"{a.fields} {b.fields}")
+        return unknown(node_axis(None), f"{_told(a, span)} {_told(b, span)}")
     axis = node_axis(tuple(map(str, dict.fromkeys((*a.axis.labels, *b.axis.labels)))))
     place = {n: i for i, n in enumerate(axis.labels or ())}
 
@@ -280,6 +280,12 @@ def joined(a: GraphV, b: GraphV, span: Span) -> GraphV:
             truth = x.type.kind == "bool"
             found[table][name] = apply("or" if truth else "add", (x, y), span, kind=x.type.kind)
     return made(axis, found["edges"], found["nodes"])
+
+
+def _told(g: GraphV, span: Span) -> str:
+    """What a graph is told by: the digests of its columns (written out, what is shared would grow without end)."""
+    columns = [columns_of(g, table) for table in ("edges", "nodes")]
+    return " ".join(f"{n}={as_tensor(c[n], span).node.digest}" for c in columns for n in sorted(c))
 
 
 def _placed(x: TensorV, old: Axis, new: Axis, at: Sequence[int], table: str, span: Span) -> TensorV:
