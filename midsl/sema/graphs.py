@@ -283,7 +283,7 @@ def joined(a: GraphV, b: GraphV, span: Span) -> GraphV:
 
 
 def _told(g: GraphV, span: Span) -> str:
-    """What a graph is told by: the digests of its columns (written out, what is shared would grow without end)."""
+    """The digests of a graph's columns, by which it is told: written out, what they share has no end."""
     columns = [columns_of(g, table) for table in ("edges", "nodes")]
     return " ".join(f"{n}={as_tensor(c[n], span).node.digest}" for c in columns for n in sorted(c))
 

@@ -159,9 +159,18 @@ PAPERS = {
             "SELECT value FROM counts.bound WHERE kind = 'generic' AND seed = 20": 72.0,
             "SELECT value FROM counts.rank WHERE kind = 'on' AND seed = 21": 49.0,
             "SELECT value FROM counts.bound WHERE kind = 'dead' AND seed = 21": 32.0,
+            'SELECT value FROM modules."seed21.mixed"': 0.0,
         },
         rel=1e-6,
         fast=True,
+        also=(
+            Break(
+                "apart * right + (1.0 - apart) * left",
+                "left",
+                ("a.crossing <= 1e-12", "a.mixed == 0"),
+                only="modules",
+            ),
+        ),
     ),
     "09_contextual_decomposition": Example(
         Break(
