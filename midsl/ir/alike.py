@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from midsl.ir import nodes as ir
+from midsl.ir.crossing import crosses_rows
 from midsl.ir.types import TensorType
-
-ROWS = {"batch", "pos", "key_pos"}
 
 
 @dataclass(frozen=True)
@@ -119,13 +118,8 @@ def _by_row(node: ir.Node) -> bool:
     """Whether a value at a row is made of its parts at that row alone."""
     if isinstance(node, ir.Read):
         return node.site.index("pos") is None and "key_pos" not in node.tensor_type.names
-    if isinstance(node, ir.Reduce):
-        return not ROWS & {a.name for a in node.axes}
-    if isinstance(node, ir.Select):
-        return node.axis.name not in ROWS
-    if isinstance(node, ir.Apply):
-        return not ROWS & {*node.over}
-    return isinstance(node, (ir.Self, ir.Const, ir.Coord, ir.Weight, ir.Param))
+    known = (ir.Apply, ir.Reduce, ir.Select, ir.Self, ir.Const, ir.Coord, ir.Weight, ir.Param)
+    return isinstance(node, known) and not crosses_rows(node)
 
 
 def _leaves(value: ir.Node, site: ir.Site) -> bool:

@@ -35,6 +35,11 @@ def goes_along(node: ir.Node) -> set[tuple[str, str]]:
     return {(a.name, a.owner) for a in axes}
 
 
+def crosses_rows(node: ir.Node) -> bool:
+    """Whether an operation goes across examples or positions: it needs what stands at others than its own."""
+    return any(name in ("batch", "pos", "key_pos") for name, _ in goes_along(node))
+
+
 def binds(node: ir.Node, digests: frozenset[str]) -> bool:
     """Whether an operation goes over points of sweeps that the lanes are at none of."""
     if not isinstance(node, (ir.Reduce, ir.Select, ir.Apply, ir.Union)):

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from midsl.ir import nodes as ir
 from midsl.ir.alike import others_of
-from midsl.ir.crossing import has_self
+from midsl.ir.crossing import crosses_rows, has_self
 from midsl.ir.types import TensorType
 from midsl.passes.drop_dead_lanes import gates_of
 from midsl.plan.domains import Table
@@ -172,14 +172,7 @@ def _takes_wide(value: ir.Node, seen: set[ir.Node] | None = None) -> bool:
     seen.add(value)
     if isinstance(value, ir.Self):
         return False
-    crossing = {"batch", "pos", "key_pos"}
-    if isinstance(value, ir.Reduce) and {a.name for a in value.axes} & crossing:
-        return True
-    if isinstance(value, ir.Select) and value.axis.name in crossing:
-        return True
-    if isinstance(value, ir.Apply) and crossing & {*value.over}:
-        return True
-    return any(_takes_wide(c, seen) for c in value.children)
+    return crosses_rows(value) or any(_takes_wide(c, seen) for c in value.children)
 
 
 def _members(op: EditOp, edit: ir.Edit, table: Table) -> tuple[str | None, Tensor | None]:
